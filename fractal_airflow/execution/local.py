@@ -1,0 +1,176 @@
+"""Units on this machine: a runner per batch, as many batches at once as there are slots."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fractal_airflow.exceptions import ResourceError
+from fractal_airflow.execution import runner
+from fractal_airflow.execution.progress import ResultsFollower
+from fractal_airflow.execution.resource import JobsRunnerConfig, Resource
+from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes
+from fractal_airflow.execution.units import Outcome, Work
+
+POLL_SECONDS = 0.5
+SLOT_POLL_SECONDS = 0.2
+CANCEL_SECONDS = runner.GRACE_SECONDS + 1.0
+
+# Airflow's variables carry secrets (database URLs, keys) and handles of the supervised task process.
+_AIRFLOW_VARIABLE = re.compile(r"_*AIRFLOW", re.IGNORECASE)
+
+
+class LocalResource(Resource):
+    """Runs batches on the machine of the Airflow worker."""
+
+    type = "local"
+
+    def __init__(self, work_dir: Path | str, config: JobsRunnerConfig | None = None) -> None:
+        self.work_dir = Path(work_dir)
+        self._config = config or JobsRunnerConfig()
+        self._runner: subprocess.Popen[bytes] | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many batches run at once on this machine, of all DAGs together."""
+        units = self._config.parallel_tasks_per_job or len(os.sched_getaffinity(0))
+        return max(1, units // self._config.units_at_a_time)
+
+    def units_at_a_time(self, meta: Mapping[str, Any]) -> int:
+        """Return how many units a batch runs at a time; on this machine the configuration alone says."""
+        return self._config.units_at_a_time
+
+    def run(self, work: Work, attempt: Attempt, *, log: logging.Logger) -> list[Outcome]:
+        """Run the units that have no good result yet; return the outcome of every unit, in order.
+
+        :raises ResourceError: if the work folder cannot be written.
+        """
+        with self._slot(log) as slot_fd:
+            follower = ResultsFollower(attempt, log)
+            code, message = self._run_runner(_interpreter(work), attempt, slot_fd, follower)
+            if code == runner.EXIT_WRITING_FAILED:
+                raise ResourceError(
+                    f"The work folder {attempt.folder} cannot be written: {message} "
+                    "Make room, or set another work_dir in the resource's connection."
+                )
+            if code == runner.EXIT_LOCKED:
+                raise ResourceError(f"{message} Wait until it has ended, or end it.")
+            follower.finish()
+        if code:
+            log.error("The runner of %s ended with code %d. %s", attempt.folder, code, message)
+        return self.read_outcomes(str(attempt.folder), attempt.count)
+
+    def _run_runner(
+        self, python: str, attempt: Attempt, slot_fd: int, follower: ResultsFollower
+    ) -> tuple[int, str]:
+        program = attempt.folder / "runner.py"
+        try:
+            shutil.copyfile(runner.__file__, program)
+            errors = (attempt.folder / "runner-log.txt").open("w+b")
+        except OSError as error:
+            return runner.EXIT_WRITING_FAILED, f"{error}."
+        with errors:
+            self._runner = subprocess.Popen(
+                [python, str(program), str(attempt.folder), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=unit_environment(os.environ),
+                pass_fds=[slot_fd],  # a killed worker's slot is free when its runner is gone
+                start_new_session=True,  # Ctrl-C in a terminal comes to us first
+            )
+            try:
+                _follow(self._runner, follower)
+            finally:
+                self.cancel()
+            errors.seek(0)
+            message = errors.read().decode("utf-8", "replace").strip()
+            return self._runner.returncode, message
+
+    def cancel(self) -> None:
+        """End the running batch, and every process that it started."""
+        process = self._runner
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(CANCEL_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def read_outcomes(self, folder: str, count: int) -> list[Outcome]:
+        """Return the outcomes that an attempt's folder holds, in the order of its units."""
+        return attempt_outcomes(Path(folder), count)
+
+    @contextmanager
+    def _slot(self, log: logging.Logger) -> Iterator[int]:
+        """Hold one of this machine's slots; wait for one if all are taken."""
+        folder = self.work_dir / ".slots"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            files = [os.open(folder / f"{n}.lock", os.O_RDWR | os.O_CREAT, 0o666) for n in range(self.slots)]
+        except OSError as error:
+            raise ResourceError(
+                f"The work folder {self.work_dir} cannot be written: {error.strerror}. "
+                "Give this user the right to write there, or set another work_dir in the resource's connection."
+            ) from error
+        try:
+            yield _wait_for_lock(files, log)
+        finally:
+            for fd in files:
+                os.close(fd)
+
+
+def _wait_for_lock(files: list[int], log: logging.Logger) -> int:
+    waited_since = None
+    while True:
+        for fd in files:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if waited_since is not None:
+                    log.info("Got a slot after %.0f s", time.monotonic() - waited_since)
+                return fd
+        if waited_since is None:
+            waited_since = time.monotonic()
+            log.info("Waiting for one of the %d slots of this machine (parallel_tasks_per_job)", len(files))
+        time.sleep(SLOT_POLL_SECONDS)
+
+
+def _follow(process: subprocess.Popen[bytes], follower: ResultsFollower) -> None:
+    """Read results as they come, until the runner has ended."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        while not select.select([pidfd], [], [], POLL_SECONDS)[0]:
+            follower.read()
+        process.wait()
+    finally:
+        os.close(pidfd)
+
+
+def _interpreter(work: Work) -> str:
+    """Return the Python that runs the runner: the units' own, so that they can start warm."""
+    program, *rest = work.command
+    if work.warm_start and rest and rest[0].endswith(".py"):
+        path = shutil.which(program)
+        if path and os.path.basename(path).startswith("python"):
+            return path
+    return sys.executable
+
+
+def unit_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of units: the worker's, without what is Airflow's."""
+    return {name: value for name, value in environment.items() if not _AIRFLOW_VARIABLE.match(name)}
