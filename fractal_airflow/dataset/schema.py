@@ -1,0 +1,115 @@
+"""The tables of the dataset store, as the newest migration leaves them.
+
+All names begin with ``fractal_``, so that the store may share a database with others, Airflow's included.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+REVISION = "0001"
+"""The newest migration: known here so that a store that has it is opened without importing Alembic."""
+
+VERSION_TABLE = "fractal_alembic_version"
+
+metadata = sa.MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, also on SQLite, which forgets time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Store in UTC; a moment without time zone is taken to be in UTC."""
+        return None if value is None else _in_utc(value)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Give back in UTC."""
+        return None if value is None else _in_utc(value)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts up INTEGER keys only
+Bytewise = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # quick to index, same order anywhere
+
+dataset = sa.Table(
+    "fractal_dataset",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", Bytewise, nullable=False, unique=True),
+    sa.Column("zarr_dir", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("next_position", BigInt, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# One step of one DAG run on one dataset. It keeps ids and names out of the millions of status rows.
+step_run = sa.Table(
+    "fractal_step_run",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("fractal_dataset.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("dag_id", Bytewise, nullable=False),
+    sa.Column("run_id", Bytewise, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("task", Bytewise, nullable=False),
+    sa.UniqueConstraint("dataset_id", "dag_id", "run_id", "step"),
+    sa.Index("fractal_step_run_task", "task"),
+)
+
+dataset_version = sa.Table(
+    "fractal_dataset_version",
+    metadata,
+    sa.Column("dataset_id", sa.ForeignKey("fractal_dataset.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("step_run_id", sa.ForeignKey("fractal_step_run.id", ondelete="CASCADE")),
+    sa.Column("image_count", sa.Integer, nullable=False),
+    sa.Column("added", sa.Integer, nullable=False),
+    sa.Column("updated", sa.Integer, nullable=False),
+    sa.Column("removed", sa.Integer, nullable=False),
+)
+
+# One image as it was from version_from up to, but not in, version_to (null: still is).
+image = sa.Table(
+    "fractal_image",
+    metadata,
+    sa.Column("id", BigInt, primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("fractal_dataset.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("position", BigInt, nullable=False),
+    sa.Column("zarr_url", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text),
+    sa.Column("attributes", sa.Text, nullable=False),
+    sa.Column("types", sa.Text, nullable=False),
+    sa.Column("version_from", sa.Integer, nullable=False),
+    sa.Column("version_to", sa.Integer),
+    sa.Index("fractal_image_current", "dataset_id", "version_to", "position"),
+)
+
+image_status = sa.Table(
+    "fractal_image_status",
+    metadata,
+    sa.Column("id", BigInt, primary_key=True),
+    sa.Column("step_run_id", sa.ForeignKey("fractal_step_run.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("zarr_url", Bytewise, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("map_index", sa.Integer),
+    sa.Column("log", sa.Text),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("seconds", sa.Double),
+    sa.Column("max_rss_mb", sa.Double),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("step_run_id", "zarr_url"),
+)

@@ -1,0 +1,250 @@
+"""The dataset store: image lists with versions, and per-image status, in a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fractal_airflow.dataset import datasets, versions
+from fractal_airflow.dataset.engine import get_engine, parse_url, public_name, reading, writing
+from fractal_airflow.dataset.migrate import prepare
+from fractal_airflow.dataset.records import (
+    Dataset,
+    Diff,
+    ImageStatus,
+    Merged,
+    StatusRecord,
+    StepRun,
+    Version,
+    VersionOrigin,
+)
+from fractal_airflow.dataset.rows import to_images
+from fractal_airflow.dataset.schema import dataset
+from fractal_airflow.dataset.statuses import mean_seconds, read_statuses, write_statuses
+from fractal_airflow.dataset.steps import merge_base, step_run_id
+from fractal_airflow.dataset.versions import Head
+from fractal_airflow.exceptions import DatasetError
+from fractal_airflow.fractal.dataset_file import DatasetFile, dump_dataset, parse_dataset
+from fractal_airflow.fractal.images import Image, dump_image
+
+Change = Callable[[list[Image], frozenset[str]], list[Image]]
+"""From an image list to the next. The set holds what this step run has removed in an earlier merge. It gives
+new images for those that change, and leaves those that it is given alone."""
+
+
+class DatasetStore:
+    """All datasets of one database: an SQLite file, or PostgreSQL where several machines share them.
+
+    The tables are made, or brought up to date, at first use. Every write of a dataset waits for the writes
+    before it, and is done wholly or, if anything fails, not at all. A store keeps no connection open.
+
+    :param url: ``sqlite:////path/to/file.db``, the path itself, or ``postgresql://user:password@host/db``.
+    :raises DatasetStoreError: by every method too, if the store cannot be reached, read or written.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self._url = parse_url(url)
+
+    def __repr__(self) -> str:
+        return f"DatasetStore({public_name(self._url)!r})"
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        engine = get_engine(self._url)
+        prepare(engine)
+        with reading(engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        engine = get_engine(self._url)
+        prepare(engine)
+        with writing(engine) as connection:
+            yield connection
+
+    # Datasets
+
+    def create(self, name: str, zarr_dir: str, images: Iterable[Image] = ()) -> Dataset:
+        """Add a dataset.
+
+        :raises DatasetError: if there is one of that name, or an image breaks the rules of an image list.
+        """
+        return self._add(_checked(name, zarr_dir, images), "created", replace=False)
+
+    def get_or_create(self, name: str, zarr_dir: str) -> Dataset:
+        """The dataset of that name, which is added, without images, if it is new.
+
+        :raises DatasetError: if it has another ``zarr_dir``.
+        """
+        file = _checked(name, zarr_dir)
+        with self._reading() as connection:  # mostly it is there, and no writer need be waited for
+            head = datasets.find(connection, file.name)
+        if head is None:
+            with self._writing() as connection:
+                if datasets.add(connection, file.name, file.zarr_dir):
+                    return datasets.set_images(connection, file, "created")
+        with self._reading() as connection:
+            datasets.check_zarr_dir(datasets.require(connection, file.name), file.zarr_dir)
+            return datasets.describe(connection, file.name)
+
+    def get(self, name: str) -> Dataset:
+        """The dataset of that name, without its images.
+
+        :raises DatasetNotFoundError: if there is none. So do all methods below that take a name.
+        """
+        with self._reading() as connection:
+            return datasets.describe(connection, name)
+
+    def list_datasets(self) -> list[Dataset]:
+        """All datasets, by name."""
+        with self._reading() as connection:
+            return datasets.describe_all(connection, sa.true())
+
+    def delete(self, name: str) -> None:
+        """Remove the dataset with all its versions and statuses; no file of an image is touched."""
+        with self._writing() as connection:
+            head = datasets.require(connection, name, lock=True)
+            connection.execute(sa.delete(dataset).where(dataset.c.id == head.id))
+
+    def export(self, name: str, version: int | None = None) -> dict[str, Any]:
+        """The dataset as Fractal exchanges it: name, zarr_dir and image list."""
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return dump_dataset(DatasetFile(head.name, head.zarr_dir, _images(connection, head, version)))
+
+    def import_dataset(self, data: dict[str, Any], *, replace: bool = False) -> Dataset:
+        """Add a dataset from an export.
+
+        :param replace: where there is one of that name, make the images its next version.
+        :raises DatasetError: if the data break the rules, or the name is taken.
+        """
+        return self._add(parse_dataset(data), "imported", replace=replace)
+
+    def _add(self, file: DatasetFile, what: VersionOrigin, *, replace: bool) -> Dataset:
+        with self._writing() as connection:
+            if not datasets.add(connection, file.name, file.zarr_dir):
+                if not replace:
+                    raise DatasetError(
+                        f"There is a dataset {file.name!r} already: choose another name, or delete it first."
+                    )
+                datasets.check_zarr_dir(datasets.require(connection, file.name, lock=True), file.zarr_dir)
+            return datasets.set_images(connection, file, what)
+
+    # Image lists
+
+    def images(self, name: str, version: int | None = None) -> list[Image]:
+        """The image list of a version (default: the newest), in the order in which images were added.
+
+        :raises DatasetNotFoundError: if the dataset has no such version.
+        """
+        with self._reading() as connection:
+            return _images(connection, datasets.require(connection, name), version)
+
+    def snapshot(self, name: str) -> tuple[int, list[Image]]:
+        """The newest version and its image list."""
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return head.version, _images(connection, head)
+
+    def merge(self, name: str, step: StepRun, change: Change, statuses: Sequence[ImageStatus] = ()) -> Merged:
+        """Apply a step's change to the image list, and record its statuses, in one transaction.
+
+        Merging the same step of the same run again starts from the list as it was before that step, as long
+        as no other has merged since; else from the newest list, knowing what the step has removed already.
+
+        :param change: may raise: then nothing is written, and its error goes through.
+        """
+        with self._writing() as connection:
+            head = datasets.require(connection, name, lock=True)
+            own_id = step_run_id(connection, head, step)
+            base, removed = merge_base(connection, head, own_id)
+            newest = versions.read_rows(connection, head)
+            rows = newest if base == head.version else versions.read_rows(connection, head, base)
+            before = to_images(rows)
+            after = change(list(before), removed)
+            placed = versions.place(after, list(zip(rows, before, strict=True)), newest, head)
+            merged = versions.write_version(connection, head, newest, placed, "merged", own_id)
+            write_statuses(connection, own_id, statuses)
+            return merged
+
+    # Versions
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of the dataset, oldest first: when, by whom, and how much changed."""
+        with self._reading() as connection:
+            return datasets.list_versions(connection, datasets.require(connection, name))
+
+    def diff(self, name: str, a: int, b: int) -> Diff:
+        """What differs from version ``a`` to version ``b``.
+
+        :raises DatasetNotFoundError: if the dataset has no such version.
+        """
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            for version in (a, b):
+                datasets.check_version(head, version)
+            return versions.compare(connection, head, a, b)
+
+    def restore(self, name: str, version: int) -> int:
+        """Make an earlier image list the newest again, as a new version, whose number it returns.
+
+        :raises DatasetNotFoundError: if the dataset has no such version.
+        """
+        with self._writing() as connection:
+            head = datasets.require(connection, name, lock=True)
+            datasets.check_version(head, version)
+            newest = versions.read_rows(connection, head)
+            rows = versions.read_rows(connection, head, version)
+            return versions.write_version(connection, head, newest, rows, "restored").version
+
+    # Statuses
+
+    def record_statuses(self, name: str, step: StepRun, statuses: Sequence[ImageStatus]) -> None:
+        """Record how images fared in a step, without a change of the image list."""
+        with self._writing() as connection:
+            head = datasets.require(connection, name, lock=True)
+            write_statuses(connection, step_run_id(connection, head, step), statuses)
+
+    def statuses(
+        self,
+        name: str,
+        *,
+        zarr_url: str | None = None,
+        step: int | None = None,
+        task: str | None = None,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        latest: bool = True,
+    ) -> list[StatusRecord]:
+        """The statuses of the dataset's images, oldest first, narrowed down by whatever is given.
+
+        :param latest: only the newest for each step, task and image; else those of all runs.
+        """
+        wanted = {"zarr_url": zarr_url, "step": step, "task": task, "dag_id": dag_id, "run_id": run_id}
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return read_statuses(connection, head.id, wanted, latest=latest)
+
+    def mean_seconds(self, task: str, name: str | None = None) -> float | None:
+        """The mean time of a finished unit of this task, in its newest run that has any.
+
+        :param name: look at this dataset alone.
+        """
+        with self._reading() as connection:
+            return mean_seconds(connection, task, name)
+
+
+def _checked(name: str, zarr_dir: str, images: Iterable[Image] = ()) -> DatasetFile:
+    """Hold a dataset made in Python to the same rules as one from a file."""
+    listed = [dump_image(image) for image in images]
+    return parse_dataset({"name": name, "zarr_dir": zarr_dir, "images": listed})
+
+
+def _images(connection: sa.Connection, head: Head, version: int | None = None) -> list[Image]:
+    if version is not None:
+        datasets.check_version(head, version)
+    return to_images(versions.read_rows(connection, head, version))

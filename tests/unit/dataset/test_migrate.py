@@ -1,0 +1,109 @@
+"""The tables make themselves, whoever comes first, and are what the schema says."""
+
+from __future__ import annotations
+
+import multiprocessing
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from fractal_airflow.dataset import DatasetStore
+from fractal_airflow.dataset.engine import get_engine, parse_url
+from fractal_airflow.dataset.schema import REVISION, VERSION_TABLE, metadata
+from fractal_airflow.exceptions import DatasetStoreError
+from tests.unit.dataset.changes import ZARR_DIR
+
+
+def migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "fractal_airflow.dataset:migrations")
+    return config
+
+
+def test_the_migrations_make_what_the_schema_says(store: DatasetStore, store_url: str) -> None:
+    store.list_datasets()
+
+    with get_engine(parse_url(store_url)).connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_migration_is_the_one_that_the_schema_names() -> None:
+    assert ScriptDirectory.from_config(migrations()).get_heads() == [REVISION]
+
+
+def test_the_migrations_lie_inside_the_package() -> None:
+    folder = files("fractal_airflow.dataset") / "migrations"
+
+    assert (folder / "env.py").is_file()
+    assert [item.name for item in (folder / "versions").iterdir() if item.name.endswith(".py")]
+
+
+def test_a_store_can_share_a_database_with_others(store: DatasetStore, store_url: str) -> None:
+    with get_engine(parse_url(store_url)).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE alembic_version (version_num TEXT)"))
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES ('theirs')"))
+        connection.execute(sa.text("CREATE TABLE dataset (theirs TEXT)"))
+
+    store.create("plate", ZARR_DIR)
+
+    with get_engine(parse_url(store_url)).connect() as connection:
+        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "theirs"
+
+
+def test_the_tables_can_be_taken_down_again(store: DatasetStore, store_url: str) -> None:
+    store.list_datasets()
+
+    with get_engine(parse_url(store_url)).begin() as connection:
+        config = migrations()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    with get_engine(parse_url(store_url)).connect() as connection:
+        assert sa.inspect(connection).get_table_names() == [VERSION_TABLE]
+
+
+def test_a_store_of_a_newer_version_is_refused(store: DatasetStore, store_url: str) -> None:
+    with get_engine(parse_url(store_url)).begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32))"))
+        connection.execute(sa.text(f"INSERT INTO {VERSION_TABLE} VALUES ('9999')"))
+
+    with pytest.raises(DatasetStoreError, match=r"newer fractal_airflow .*'9999'.*upgrade fractal_airflow"):
+        store.list_datasets()
+
+
+def use_first(url: str, number: int, barrier: multiprocessing.synchronize.Barrier) -> None:
+    store = DatasetStore(url)
+    barrier.wait()
+    store.create(f"plate {number}", ZARR_DIR)
+
+
+def test_processes_that_use_a_new_store_at_once_do_not_break_each_other(store_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4)
+    processes = [context.Process(target=use_first, args=(store_url, n, barrier)) for n in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert len(DatasetStore(store_url).list_datasets()) == 4
+
+
+def test_an_sqlite_store_lets_readers_go_on_while_somebody_writes(tmp_path: Path) -> None:
+    store = DatasetStore(tmp_path / "store.db")
+    store.create("plate", ZARR_DIR)
+
+    with get_engine(parse_url(tmp_path / "store.db")).connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
