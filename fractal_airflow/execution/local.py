@@ -125,8 +125,8 @@ class LocalResource(Resource):
             files = [os.open(folder / f"{n}.lock", os.O_RDWR | os.O_CREAT, 0o666) for n in range(self.slots)]
         except OSError as error:
             raise ResourceError(
-                f"The work folder {self.work_dir} cannot be written: {error.strerror}. "
-                "Give this user the right to write there, or set another work_dir in the resource's connection."
+                f"The work folder {self.work_dir} cannot be written: {error.strerror}. Give this user the "
+                "right to write there, or set another work_dir in the resource's connection."
             ) from error
         try:
             yield _wait_for_lock(files, log)
@@ -166,7 +166,7 @@ def _interpreter(work: Work) -> str:
     program, *rest = work.command
     if work.warm_start and rest and rest[0].endswith(".py"):
         path = shutil.which(program)
-        if path and os.path.basename(path).startswith("python"):
+        if path and Path(path).name.startswith("python"):
             return path
     return sys.executable
 

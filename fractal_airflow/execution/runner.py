@@ -9,18 +9,25 @@ behind; the scheduler, which starts units and writes results; and, for a warm st
 that have imported what the units will need, and fork one child for every unit.
 """
 
+# ruff: noqa: PTH - os.path is loaded anyway, and every module loaded here is one that all warm units get
+
 from __future__ import annotations
 
+import atexit
 import collections
+import contextlib
 import errno
 import fcntl
+import gc
+import io
 import json
 import os
 import select
-import shutil
 import signal
 import sys
+import threading
 import time
+import types
 from typing import Any
 
 EXIT_WRITING_FAILED = 74
@@ -30,6 +37,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL; Airflow gives a worker about 5 s in all
 SYNC_SECONDS = 0.5  # results are flushed to disk at least this often, and at the end
 LOCK_SECONDS = 15.0  # how long a former runner of this folder may take to be gone
+HOLD_SECONDS = 2.0  # how long units wait at least for the modules that the first one was seen to load
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 4000
 
@@ -56,9 +64,9 @@ def die_with_parent(prctl: Any, parent: int, number: int) -> None:
         os.kill(os.getpid(), number)
 
 
-def descendants(pid: int) -> list[int]:
-    """Return all processes below a process, from ``/proc``."""
-    children = collections.defaultdict(list)
+def parents() -> dict[int, int]:
+    """Return the parent of every living process of this machine, from ``/proc``."""
+    found = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if name.isdecimal():
             try:
@@ -68,7 +76,15 @@ def descendants(pid: int) -> list[int]:
             except (OSError, ValueError):
                 continue
             if state != b"Z":
-                children[int(parent)].append(int(name))
+                found[int(name)] = int(parent)
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below a process."""
+    children = collections.defaultdict(list)
+    for child, parent in parents().items():
+        children[parent].append(child)
     found = []
     queue = [pid]
     while queue:
@@ -100,19 +116,15 @@ def end_descendants(grace_seconds: float) -> None:
 
 def send_signal(pid: int, number: int) -> None:
     """Send a signal; a process or group (negative) that is gone is no error."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def reap_all() -> None:
     """Take the exit codes of all ended children that nobody asks for."""
-    try:
+    with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    except ChildProcessError:
-        pass
 
 
 class Signals:
@@ -227,6 +239,8 @@ def log_tail(path: str, start: int = 0) -> str:
 class Batch:
     """A batch's folder and what it asks for."""
 
+    modules_file = "modules.json"
+
     def __init__(self, folder: str) -> None:
         self.folder = os.path.abspath(folder)
         with open(self.path("batch.json"), encoding="utf-8") as file:
@@ -253,10 +267,8 @@ class Batch:
 
     def remove_output(self, index: int) -> None:
         """Real tasks refuse to start when their out file is there."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path(f"{index}-out.json"))
-        except FileNotFoundError:
-            pass
 
 
 class StartError(Exception):
@@ -306,9 +318,11 @@ def find_program(name: str) -> str:
 
     :raises StartError: if there is none, or it cannot be executed.
     """
-    path = shutil.which(name)
-    if path:
-        return path
+    folders = [""] if os.sep in name else os.get_exec_path()
+    for folder in folders:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
     if os.path.isdir(name):
         raise StartError(f"command {name!r} is a folder, not a program")
     if os.path.exists(name) and os.sep in name:
@@ -326,13 +340,470 @@ def explain_exec_error(name: str, number: str, message: str) -> str:
     return f"command {name!r} cannot be started: {message}"
 
 
-# ---------------------------------------------------------------------------------------------- scheduling
-class Unit:
-    """A unit that runs: how it was started, and where its log begins."""
+# ---------------------------------------------------------------------------------------------- warm start
+def script_of(command: list[str]) -> str | None:
+    """Return the script of ``PYTHON SCRIPT.py ...`` if PYTHON is the one that runs this program."""
+    if len(command) < 2 or not command[1].endswith(".py") or not os.path.isfile(command[1]):
+        return None
+    try:
+        program = os.path.abspath(find_program(command[0]))
+        mine = os.path.abspath(sys.executable)
+        same = os.path.dirname(program) == os.path.dirname(mine) and os.path.samefile(program, mine)
+    except (OSError, StartError):
+        return None
+    return command[1] if same else None
 
-    def __init__(self, index: int, log_start: int) -> None:
+
+class Unfit(Exception):
+    """Units cannot be forked from this process; the message says why."""
+
+
+class Generation:
+    """A process that has imported what units need, and forks them.
+
+    The first generation imports what the script itself imports. The second is forked from it, and also
+    imports what the first unit was seen to load on its way.
+
+    :param channel: file descriptors: commands come on the first, reports go to the second.
+    """
+
+    def __init__(self, batch: Batch, prctl: Any, channel: tuple[int, int], others: list[int]) -> None:
+        self.batch = batch
+        self.prctl = prctl
+        self.channel = channel
+        self.others = others
+        self.signals = Signals()
+        self.units: dict[int, Unit] = {}
+        self.successor = 0
+        self.successor_channel = (-1, -1)
+
+    def import_script(self, script: str) -> None:
+        """Run the script under another name, so that it imports its modules and defines, but does nothing.
+
+        :raises Unfit: if that fails, or leaves threads running.
+        """
+        gc.disable()
+        sys.argv = [script]
+        self.script = script
+        try:
+            with open(script, "rb") as file:
+                source = file.read()
+            self.code = compile(source, script, "exec")
+            module = new_module("__fractal_warm_start__", script)
+            exec(module_body(source, script), module.__dict__)
+        except BaseException as error:
+            raise Unfit(f"importing {script} failed: {type(error).__name__}: {error}") from error
+        finally:
+            sys.modules.pop("__fractal_warm_start__", None)
+        self.settle()
+
+    def import_learned(self, avoid: list[str]) -> None:
+        """Import the modules that a unit was seen to load, where they still come from the same file.
+
+        :raises Unfit: if one fails or starts a thread; its name is the error's second argument.
+        """
+        from importlib.util import find_spec
+
+        with open(self.batch.path(self.batch.modules_file), encoding="utf-8") as file:
+            learned = json.load(file)
+        for name, origin in learned:
+            if name in sys.modules or name in avoid:
+                continue
+            try:
+                spec = find_spec(name)
+                if spec is not None and spec.origin == origin:
+                    __import__(name)
+            except BaseException as error:
+                raise Unfit(f"importing {name} failed: {error}", name) from error
+            if threading.active_count() > 1:
+                raise Unfit(f"importing {name} started a thread", name)
+        self.settle()
+
+    def settle(self) -> None:
+        """Make ready to fork.
+
+        :raises Unfit: if threads run, which a fork would lose, perhaps while they hold a lock.
+        """
+        flush_streams()
+        if len(sys._current_frames()) > 1 or native_threads():
+            raise Unfit("the modules that it imports start threads")
+        gc.freeze()  # children neither visit nor copy what is there already
+        self.modules = set(sys.modules)
+
+    def serve(self) -> None:
+        """Fork units as the scheduler asks, until it closes the pipe or a signal asks for the end."""
+        self.report({"event": "ready"})
+        commands, unread = self.channel[0], b""
+        while True:
+            readable = select.select([self.signals.fd, commands], [], [])[0]
+            if self.signals.fd in readable:
+                if is_ending(self.signals.read()):
+                    os._exit(EXIT_TERMINATED)
+                self.take_ended()
+            if commands in readable:
+                data = os.read(commands, 65536)
+                if not data:
+                    return
+                *lines, unread = (unread + data).split(b"\n")
+                for line in lines:
+                    self.obey(json.loads(line))
+
+    def obey(self, command: dict[str, Any]) -> None:
+        if "run" in command:
+            self.start(command["run"], command["learn"])
+        else:
+            self.successor = os.fork()
+            if self.successor == 0:
+                channel = self.successor_channel
+                grow_into_second(self, channel, command["avoid"])
+
+    def start(self, index: int, learn: bool) -> None:
+        try:
+            self.batch.remove_output(index)
+            log_fd, log_start = self.batch.open_log(index)
+        except OSError as error:
+            self.report({"event": "unstarted", "index": index, "error": str(error)})
+            return
+        unit = Unit(index, log_start)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                become_unit(self.prctl, self.signals, parent, self.batch.folder, log_fd)
+                for fd in (log_fd, *self.channel, *self.successor_channel, *self.others):
+                    with contextlib.suppress(OSError):
+                        os.close(fd)
+                code = self.run_as_main(index, learn)
+            finally:
+                os._exit(code)
+        os.close(log_fd)
+        self.units[pid] = unit
+
+    def take_ended(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.successor:
+                self.report({"event": "successor died"})
+                continue
+            unit = self.units.pop(pid)
+            send_signal(-pid, signal.SIGTERM)  # what the unit left running in the background
+            measures = unit.measures(usage)
+            report = {"event": "ended", "index": unit.index, "status": status, "log_start": unit.log_start}
+            self.report({**report, "measures": measures})
+
+    def report(self, report: dict[str, Any]) -> None:
+        os.write(self.channel[1], json.dumps(report).encode() + b"\n")
+
+    def run_as_main(self, index: int, learn: bool) -> int:
+        """In a unit's process: be ``PYTHON SCRIPT.py`` from here on; return the exit code."""
+        sys.argv = self.batch.arguments(index)[1:]
+        own_exit_handlers_only()
+        reseed()
+        gc.enable()
+        main = new_module("__main__", self.script)
+        code = run_code(self.code, main)
+        if learn and code == 0:
+            self.write_modules()
+        return finish(code, main)
+
+    def write_modules(self) -> None:
+        """Note which modules this unit loaded on its way, in that order, and where from."""
+        learned = [
+            (name, spec.origin)
+            for name, module in list(sys.modules.items())
+            if name not in self.modules
+            and (spec := getattr(module, "__spec__", None)) is not None
+            and spec.name == name
+        ]
+        path = self.batch.path(self.batch.modules_file)
+        with contextlib.suppress(OSError):
+            with open(path + ".new", "w", encoding="utf-8") as file:
+                json.dump(learned, file)
+            os.replace(path + ".new", path)
+
+
+def module_body(source: bytes, script: str) -> types.CodeType:
+    """Return what of a script runs ahead of its units.
+
+    All of it, if what it does is behind ``if __name__ == "__main__"``; else no more than the imports and
+    definitions that it begins with.
+    """
+    import ast
+
+    tree = ast.parse(source, script)
+    if not any(is_main_guard(node) for node in tree.body):
+        harmless = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+        kept: list[ast.stmt] = []
+        for node in tree.body:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if not docstring and not isinstance(node, harmless):
+                break
+            kept.append(node)
+        tree.body = kept
+    return compile(tree, script, "exec")
+
+
+def is_main_guard(node: Any) -> bool:
+    import ast
+
+    return isinstance(node, ast.If) and any(
+        isinstance(name, ast.Name) and name.id == "__name__" for name in ast.walk(node.test)
+    )
+
+
+def new_module(name: str, script: str) -> types.ModuleType:
+    """Make the module that a script runs in, as Python itself would make ``__main__``."""
+    from importlib.machinery import SourceFileLoader
+
+    module = types.ModuleType(name)
+    module.__dict__.update(
+        __file__=script, __builtins__=__builtins__, __cached__=None, __spec__=None,
+        __loader__=SourceFileLoader(name, script), __annotations__={},
+    )  # fmt: skip
+    sys.modules[name] = module
+    return module
+
+
+def run_code(code: types.CodeType, main: types.ModuleType) -> int:
+    """Run a script and return its exit code, with everything printed that Python would print."""
+    try:
+        exec(code, main.__dict__)
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        # The first frame of the traceback is this one's: leave it out.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def finish(code: int, main: types.ModuleType) -> int:
+    """Do what Python does at its end, except taking all modules apart, which takes long and helps nobody."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as at any exit
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    main.__dict__.clear()
+    gc.collect()
+    for value in gc.get_objects():
+        if isinstance(value, (io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)):
+            with contextlib.suppress(OSError, ValueError):
+                value.flush()
+    try:
+        flush_streams()
+    except (OSError, ValueError):
+        return code or 120  # as Python does
+    return code
+
+
+def flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def own_exit_handlers_only() -> None:
+    """Leave to the generation what it must do once: removing the temporary folders of its modules."""
+    import weakref
+
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    shutil = sys.modules.get("shutil")
+    for function in (os.unlink, os.remove, os.rmdir, getattr(shutil, "rmtree", None)):
+        if function is not None:
+            atexit.unregister(function)
+
+
+def reseed() -> None:
+    """Give this process random numbers of its own; Python's own generator does so by itself."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.seed()
+
+
+def native_threads() -> bool:
+    """Tell whether threads run that do not end when this process forks.
+
+    Libraries that are made to be forked, such as OpenBLAS, end their threads before a fork by themselves.
+    """
+    for _ in range(10):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        if not os.path.isdir("/proc/self/task") or len(os.listdir("/proc/self/task")) == 1:
+            return False
+        time.sleep(0.01)  # a thread that has ended is listed a moment longer
+    return True
+
+
+def start_first_generation(
+    batch: Batch, prctl: Any, signals: Signals, script: str, channels: list[Channel]
+) -> int:
+    """Fork the first generation from the scheduler and return its id."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        for channel in channels:
+            channel.keep_mine()
+        return pid
+    first, second = (channel.keep_theirs() for channel in channels)
+    signals.forget()
+    die_with_parent(prctl, parent, signal.SIGKILL)
+    if not sys.flags.safe_path if hasattr(sys.flags, "safe_path") else True:
+        sys.path[0] = os.path.dirname(os.path.realpath(script))
+    generation = Generation(batch, prctl, first, [*second])
+    generation.successor_channel = second
+    live(generation, lambda: generation.import_script(script))
+    raise AssertionError
+
+
+def grow_into_second(generation: Generation, channel: tuple[int, int], avoid: list[str]) -> None:
+    """In a fork of the first generation: become the second. Does not return."""
+    parent = os.getppid()
+    generation.signals.forget()
+    die_with_parent(generation.prctl, parent, signal.SIGKILL)
+    generation.signals = Signals()
+    generation.others = [*generation.channel]
+    generation.channel = channel
+    generation.successor_channel = (-1, -1)
+    generation.units = {}
+    generation.successor = 0
+    live(generation, lambda: generation.import_learned(avoid))
+
+
+def live(generation: Generation, prepare: Any) -> None:
+    """Prepare and serve, and leave with the exit handlers of the imported modules."""
+    try:
+        prepare()
+    except Unfit as error:
+        generation.report({"event": "unfit", "why": error.args[0], "blame": [*error.args[1:]]})
+        os._exit(1)
+    try:
+        generation.serve()
+        atexit._run_exitfuncs()
+    finally:
+        os._exit(0)
+
+
+# ---------------------------------------------------------------------------------------------- scheduling
+class Channel:
+    """Two pipes between the scheduler and a generation: commands one way, reports the other."""
+
+    def __init__(self) -> None:
+        self._commands_read, self._commands = os.pipe()
+        self.reports, self._reports_write = os.pipe()
+        self._unread = b""
+
+    def keep_mine(self) -> None:
+        """In the scheduler, after the fork."""
+        os.close(self._commands_read)
+        os.close(self._reports_write)
+
+    def keep_theirs(self) -> tuple[int, int]:
+        """In the generation, after the fork."""
+        os.close(self._commands)
+        os.close(self.reports)
+        return self._commands_read, self._reports_write
+
+    def send(self, command: dict[str, Any]) -> None:
+        os.write(self._commands, json.dumps(command).encode() + b"\n")
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Return the reports that have come; None if the other side is gone."""
+        data = os.read(self.reports, 65536)
+        if not data:
+            return None
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        os.close(self._commands)
+        os.close(self.reports)
+
+
+class WarmStart:
+    """In the scheduler: the generations, and which of them the next unit is forked from."""
+
+    MOST_TRIES = 3  # to grow a second generation, each time without the module that was to blame
+
+    def __init__(self, batch: Batch, prctl: Any, signals: Signals, script: str) -> None:
+        self.channels = [Channel(), Channel()]
+        self.ready = [False, False]
+        self.pid = start_first_generation(batch, prctl, signals, script, self.channels)
+        self._modules_path = batch.path(batch.modules_file)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._modules_path)
+        self._avoid: list[str] = []
+        self._tries = 0
+        self._hold_until = 0.0
+
+    def current(self) -> int | None:
+        """Return the generation that may fork a unit now; None while it is better to wait."""
+        if self.ready[1]:
+            return 1
+        return 0 if self.ready[0] and time.monotonic() >= self._hold_until else None
+
+    def hold_seconds(self) -> float:
+        return max(0.0, self._hold_until - time.monotonic())
+
+    def fork_unit(self, generation: int, index: int) -> None:
+        learn = generation == 0 and self._tries == 0
+        self.channels[generation].send({"run": index, "learn": learn})
+
+    def grow(self, first_unit_seconds: float) -> None:
+        """Ask for the second generation, once a unit has told which modules it loaded."""
+        if self._tries or not os.path.exists(self._modules_path):
+            return
+        # Importing them takes no longer than the unit did that loaded them: waiting is the shorter way.
+        self._hold_until = time.monotonic() + max(HOLD_SECONDS, 2 * first_unit_seconds)
+        self._ask_to_grow()
+
+    def second_is_unfit(self, blame: list[str]) -> None:
+        """Try once more without the module that was to blame, or go on with the first generation."""
+        self._avoid += blame
+        if not blame or self._tries >= self.MOST_TRIES:
+            self._hold_until = 0.0
+            return
+        self._ask_to_grow()
+
+    def second_died(self) -> None:
+        self.ready[1] = False
+        self._hold_until = 0.0
+
+    def _ask_to_grow(self) -> None:
+        self._tries += 1
+        self.channels[0].send({"grow": True, "avoid": self._avoid})
+
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.close()
+
+
+class Unit:
+    """A unit that runs: how it was started, and where its log begins.
+
+    :param generation: the one that it was forked from; None for a process of its own.
+    """
+
+    def __init__(self, index: int, log_start: int = 0, generation: int | None = None) -> None:
         self.index = index
         self.log_start = log_start
+        self.generation = generation
         self.started_at = time.time()
         self._clock = time.monotonic()
 
@@ -357,22 +828,124 @@ class Scheduler:
         self.host = os.uname().nodename
         path = batch.path("results.jsonl")
         former = read_results(path)
-        todo = (index for index in range(batch.count) if former.get(index, {}).get("status") != "done")
+        todo = [index for index in range(batch.count) if former.get(index, {}).get("status") != "done"]
+        # What failed before is tried again in a process of its own: then it is not the warm start's doing.
+        self.cold_only = {index for index in todo if index in former}
         self.pending = collections.deque(todo)
-        self.running: dict[int, Unit] = {}
+        self.running: dict[int, Unit] = {}  # by index
+        self.pids: dict[int, Unit] = {}
         self.results = Results(path)
+        self.warm: WarmStart | None = None
 
     def run(self) -> int:
+        self.warm_up()
         while self.pending or self.running:
-            while self.pending and len(self.running) < self.batch.parallel:
-                self.start(self.pending.popleft())
-            if self.running and is_ending(self.signals.wait(1.0)):
+            self.fill()
+            if is_ending(self.wait()):
                 return EXIT_TERMINATED
             self.take_ended()
         self.results.sync()
+        if self.warm:
+            self.warm.close()
         return 0
 
+    def warm_up(self) -> None:
+        script = script_of(self.batch.command)
+        warm = [index for index in self.pending if index not in self.cold_only]
+        if self.batch.warm_start and script and len(warm) > 1:
+            self.warm = WarmStart(self.batch, self.prctl, self.signals, script)
+
+    def fill(self) -> None:
+        while self.pending and len(self.running) < self.batch.parallel:
+            index = self.pending[0]
+            if self.warm is None or index in self.cold_only:
+                self.pending.popleft()
+                self.start(index)
+                continue
+            generation = self.warm.current()
+            if generation is None:
+                return
+            self.pending.popleft()
+            self.running[index] = Unit(index, generation=generation)
+            self.warm.fork_unit(generation, index)
+
+    def wait(self) -> bytes:
+        """Wait for a signal or a report, and take the reports."""
+        if not (self.pending or self.running):
+            return b""
+        channels = self.warm.channels if self.warm else []
+        seconds = min(1.0, (self.warm and self.warm.hold_seconds()) or 1.0)
+        fds = [self.signals.fd, *(channel.reports for channel in channels)]
+        readable = select.select(fds, [], [], seconds)[0]
+        for number, channel in enumerate(channels):
+            if channel.reports in readable and self.warm:
+                reports = channel.receive()
+                if reports is None:
+                    self.cool_down("its process died")
+                    break
+                for report in reports:
+                    self.take_report(number, report)
+        return self.signals.read() if self.signals.fd in readable else b""
+
+    def take_report(self, generation: int, report: dict[str, Any]) -> None:
+        event = report["event"]
+        if event in ("ended", "unstarted"):
+            self.take_unit_report(report)
+        elif self.warm is None:
+            return
+        elif event == "ready":
+            self.warm.ready[generation] = True
+        elif event == "unfit" and generation == 0:
+            self.cool_down(report["why"])
+        elif event == "unfit":
+            note(f"the learned imports are not used: {report['why']}")
+            self.warm.second_is_unfit(report["blame"])
+        elif event == "successor died" and self.warm.ready[1]:
+            note("the process with the learned imports died; going on with the one without")
+            self.warm.second_died()
+            self.requeue(1)
+
+    def take_unit_report(self, report: dict[str, Any]) -> None:
+        unit = self.running.pop(report["index"])
+        if report["event"] == "unstarted":
+            error = f"the unit cannot be started: {report['error']}"
+            self.add_result(unit.index, {"kind": "job", "error": error})
+            return
+        unit.log_start = report["log_start"]
+        if self.warm and unit.generation == 0 and report["status"] == 0 and self.pending:
+            self.warm.grow(report["measures"]["seconds"])
+        self.fill()  # the next unit runs while this one's result is written
+        self.ended(unit, report["status"], report["measures"])
+
+    def cool_down(self, why: str) -> None:
+        """Go on without warm start."""
+        note(f"no warm start: {why}")
+        if self.warm:
+            self.warm.close()
+            self.warm = None
+        self.requeue(0)
+        self.requeue(1)
+
+    def requeue(self, generation: int) -> None:
+        """Run the units again whose generation died, when what is left of them is gone."""
+        lost = [unit for unit in self.running.values() if unit.generation == generation]
+        if not lost:
+            return
+        known = {*self.pids, self.warm.pid if self.warm else 0}
+        while True:
+            self.take_ended()
+            strays = [pid for pid, parent in parents().items() if parent == os.getpid() and pid not in known]
+            if not strays:
+                break
+            for pid in strays:
+                send_signal(pid, signal.SIGKILL)
+            time.sleep(0.005)
+        for unit in lost:
+            del self.running[unit.index]
+        self.pending.extendleft(sorted((unit.index for unit in lost), reverse=True))
+
     def start(self, index: int) -> None:
+        """Start a unit as a process of its own."""
         try:
             self.batch.remove_output(index)
             log_fd, log_start = self.batch.open_log(index)
@@ -387,7 +960,7 @@ class Scheduler:
         except OSError as error:
             self.add_result(index, {"kind": "job", "error": f"the unit cannot be started: {error}"})
         else:
-            self.running[pid] = unit
+            self.running[index] = self.pids[pid] = unit
 
     def take_ended(self) -> None:
         while True:
@@ -397,9 +970,10 @@ class Scheduler:
                 return
             if pid == 0:
                 return
-            unit = self.running.pop(pid, None)
+            unit = self.pids.pop(pid, None)
             if unit is not None:  # else a process that a unit left behind
                 send_signal(-pid, signal.SIGTERM)  # what the unit left running in the background
+                del self.running[unit.index]
                 self.ended(unit, status, unit.measures(usage))
 
     def ended(self, unit: Unit, status: int, measures: dict[str, Any]) -> None:
@@ -422,6 +996,12 @@ class Scheduler:
     def add_result(self, index: int, result: dict[str, Any]) -> None:
         status = "failed" if "error" in result else "done"
         self.results.add({"index": index, "status": status, "host": self.host, **result})
+
+
+def note(text: str) -> None:
+    """Say something about the runner itself, in its own log."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def signal_name(number: int) -> str:
