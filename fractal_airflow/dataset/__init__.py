@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from fractal_airflow.dataset.records import (
     Dataset,
     Diff,
@@ -11,7 +13,9 @@ from fractal_airflow.dataset.records import (
     StepRun,
     Version,
 )
-from fractal_airflow.dataset.store import DatasetStore
+
+if TYPE_CHECKING:
+    from fractal_airflow.dataset.store import DatasetStore
 
 __all__ = [
     "Dataset",
@@ -23,3 +27,12 @@ __all__ = [
     "StepRun",
     "Version",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the store, and SQLAlchemy with it, only where it is used: not while a DAG file is parsed."""
+    if name != "DatasetStore":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fractal_airflow.dataset.store import DatasetStore
+
+    return DatasetStore

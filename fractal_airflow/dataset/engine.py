@@ -20,14 +20,19 @@ LOCK_TIMEOUT_S = 600
 
 CONNECT_TIMEOUT_S = 10
 
+SQLITE_CACHE_MB = 256
+"""What SQLite may keep in memory: with its own 2 MB, a large merge writes pages of its indexes many times."""
+
 _SECRETS = ("password", "sslpassword")
 _POSTGRES_NAMES = ("postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 
+_WAITED = "Another process has been writing to it for too long: let it finish, or end it."
 _HINTS = {
     "unable to open": "Check that its folder exists and that this user may write there.",
     "readonly": "Make the file and its folder writable for this user.",
     "read-only": "Make the store writable for this user.",
-    "locked": f"Another process has been writing to it for over {LOCK_TIMEOUT_S} s: let it end, or end it.",
+    "locked": _WAITED,
+    "lock timeout": _WAITED,
     "not a database": "The file is something else: choose another path.",
     "malformed": "The file is damaged: bring back a copy of it, or choose another path.",
     "disk is full": "Free some space there, then try again.",
@@ -64,7 +69,7 @@ def parse_url(url: str | Path) -> sa.URL:
             "The dataset store cannot be kept in memory, since many processes share it: name a file, "
             "as sqlite:////path/to/file.db."
         )
-    return parsed
+    return parsed if parsed.query.get("uri") else parsed.set(database=str(Path(parsed.database).absolute()))
 
 
 def public_name(url: sa.URL) -> str:
@@ -104,6 +109,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver shall not begin transactions by itself: see _begin_sqlite
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+    connection.execute(f"PRAGMA cache_size = -{SQLITE_CACHE_MB * 1024}")  # negative: in KiB, not pages
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -126,6 +132,8 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that writes; an exception inside it leaves the store as it was."""
     with store_errors(engine.url), engine.execution_options(writes=True).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S * 1000:.0f}ms'")
         yield connection
 
 

@@ -25,7 +25,7 @@ def prepare(engine: sa.Engine) -> None:
     :raises DatasetStoreError: if the store cannot be used, or a newer fractal_airflow made it.
     """
     with _preparing:
-        if engine.url in _prepared:
+        if engine.url in _prepared and not _is_gone(engine.url):
             return
         if engine.dialect.name == "sqlite":
             _make_sqlite_file(engine)
@@ -37,14 +37,23 @@ def prepare(engine: sa.Engine) -> None:
         _prepared.add(engine.url)
 
 
+def _is_gone(url: sa.URL) -> bool:
+    """Whether somebody has removed the file since."""
+    return _is_plain_file(url) and not Path(url.database or "").exists()
+
+
+def _is_plain_file(url: sa.URL) -> bool:
+    return url.drivername.startswith("sqlite") and not url.query.get("uri")
+
+
 def _make_sqlite_file(engine: sa.Engine) -> None:
-    path = Path(engine.url.database or "")
-    if not engine.url.query.get("uri"):
+    folder = Path(engine.url.database or "").parent
+    if _is_plain_file(engine.url):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetStoreError(
-                f"The dataset store {public_name(engine.url)} cannot be used: its folder {path.parent} "
+                f"The dataset store {public_name(engine.url)} cannot be used: its folder {folder} "
                 f"cannot be made ({error.strerror}). Choose another path, or make the folder yourself."
             ) from error
     with store_errors(engine.url):

@@ -23,8 +23,8 @@ def step_run_id(connection: sa.Connection, head: Head, step: StepRun) -> int:
     ).first()
     if found is None:
         values = {"dag_id": step.dag_id, "run_id": step.run_id, "step": step.step, "task": step.task}
-        added = connection.execute(sa.insert(step_run).values(dataset_id=head.id, **values))
-        return int(added.inserted_primary_key[0])
+        insert = sa.insert(step_run).values(dataset_id=head.id, **values)
+        return int(connection.execute(insert.returning(step_run.c.id)).scalar_one())
     if found.task != step.task:  # the workflow was edited, and the run cleared
         connection.execute(sa.update(step_run).where(step_run.c.id == found.id).values(task=step.task))
     return int(found.id)

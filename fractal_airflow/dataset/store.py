@@ -37,7 +37,7 @@ new images for those that change, and leaves those that it is given alone."""
 
 
 class DatasetStore:
-    """All datasets of one database: an SQLite file, or PostgreSQL where several machines share them.
+    """All datasets of one database: an SQLite file on a local disk, or PostgreSQL for several machines.
 
     The tables are made, or brought up to date, at first use. Every write of a dataset waits for the writes
     before it, and is done wholly or, if anything fails, not at all. A store keeps no connection open.

@@ -51,6 +51,11 @@ def set_type(name: str, **types: bool) -> Change:
     return change
 
 
+def become(*images: Image) -> Change:
+    """Make these the whole list, whatever it was."""
+    return lambda _images, _removed: list(images)
+
+
 def step(index: int = 0, run_id: str = "run_1", task: str = "Threshold") -> StepRun:
     """A step of the DAG "nuclei"."""
     return StepRun("nuclei", run_id, index, task)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fractal_airflow.dataset import DatasetStore
+from fractal_airflow.dataset import DatasetStore, engine
 from fractal_airflow.dataset.engine import parse_url, public_name
 from fractal_airflow.exceptions import DatasetStoreError
+from fractal_airflow.fractal.images import Image
 from tests.services.disks import run_on_read_only_disk, run_on_tiny_disk
 from tests.services.postgres import PostgresServer
-from tests.unit.dataset.changes import ZARR_DIR, image, plate, urls
+from tests.unit.dataset.changes import ZARR_DIR, add, image, plate, step, urls
 
 MERGE_UNTIL_FULL = f"""
 import sys
@@ -179,7 +182,7 @@ def test_a_full_disk_says_so_and_leaves_the_dataset_as_it_was(tmp_path: Path) ->
     assert "images before: True as it was: True" in said
 
 
-def test_a_writer_waits_for_another_and_reading_goes_on(tmp_path: Path) -> None:
+def test_reading_goes_on_while_another_writes(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     store = DatasetStore(path)
     plate(store, "a")
@@ -190,3 +193,45 @@ def test_a_writer_waits_for_another_and_reading_goes_on(tmp_path: Path) -> None:
     assert store.get_or_create("plate", ZARR_DIR).version == 1
 
     other.close()
+
+
+def test_a_writer_that_waits_too_long_says_for_whom(
+    monkeypatch: pytest.MonkeyPatch, store: DatasetStore
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_S", 0.2)
+    plate(store, "a")
+
+    def merge_meanwhile(images: list[Image], removed: frozenset[str]) -> list[Image]:
+        store.merge("plate", step(1), add("b"))
+        return images
+
+    with pytest.raises(DatasetStoreError, match=r"Another process has been writing"):
+        store.merge("plate", step(0), merge_meanwhile)
+    assert urls(store.images("plate")) == ["a"]
+
+
+def test_a_store_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    store = DatasetStore(tmp_path / "store.db")
+    plate(store, "a")
+    for file in tmp_path.iterdir():
+        file.unlink()
+
+    assert store.list_datasets() == []
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = DatasetStore("sqlite:///store.db")
+    monkeypatch.chdir("/")
+
+    plate(store, "a")
+
+    assert (tmp_path / "store.db").exists()
+
+
+def test_the_records_can_be_imported_without_sqlalchemy() -> None:
+    program = (
+        "import sys; from fractal_airflow.dataset import StepRun; assert 'sqlalchemy' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True)

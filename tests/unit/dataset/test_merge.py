@@ -9,7 +9,9 @@ import pytest
 from fractal_airflow.dataset import DatasetStore, ImageStatus
 from fractal_airflow.exceptions import DatasetNotFoundError, ImageListError
 from fractal_airflow.fractal.images import Image
-from tests.unit.dataset.changes import ZARR_DIR, add, drop, image, plate, set_type, step, urls
+from fractal_airflow.fractal.merging import UnitResult, merge_step
+from fractal_airflow.fractal.task_output import ImageUpdate, TaskOutput
+from tests.unit.dataset.changes import ZARR_DIR, Change, add, become, drop, image, plate, set_type, step, urls
 
 
 def test_a_merge_says_what_it_added_updated_and_removed(store: DatasetStore) -> None:
@@ -41,9 +43,7 @@ def test_a_change_of_nothing_but_a_values_type_is_a_change(store: DatasetStore) 
     store.create("plate", ZARR_DIR, [Image(url, None, {"n": 1}, {})])
 
     for value in (1.0, True, 1):
-        merged = store.merge(
-            "plate", step(run_id=repr(value)), lambda _i, _r, v=value: [Image(url, None, {"n": v})]
-        )
+        merged = store.merge("plate", step(run_id=repr(value)), become(Image(url, None, {"n": value})))
         assert merged.updated == [url]
         assert repr(store.images("plate")[0].attributes["n"]) == repr(value)
 
@@ -173,3 +173,39 @@ def test_a_snapshot_has_the_version_of_its_images(store: DatasetStore) -> None:
     version, images = store.snapshot("plate")
 
     assert (version, urls(images)) == (2, ["a", "b"])
+
+
+def threshold(failing: frozenset[str]) -> Change:
+    """The rules for a step whose units each add a mask image, except those that fail, and remove "raw"."""
+
+    def result(name: str) -> UnitResult:
+        url = f"{ZARR_DIR}/{name}"
+        if name in failing:
+            return UnitResult(url, failed=True)
+        return UnitResult(url, TaskOutput([ImageUpdate(f"{url}_mask", origin=url)], [f"{url}_raw"]))
+
+    def change(images: list[Image], removed: frozenset[str]) -> list[Image]:
+        return merge_step(
+            images,
+            [result(name) for name in ("a", "b")],
+            zarr_dir=ZARR_DIR,
+            input_urls=[f"{ZARR_DIR}/a", f"{ZARR_DIR}/b"],
+            output_types={"mask": True},
+            already_removed=removed,
+        )
+
+    return change
+
+
+def test_the_rules_merge_a_retried_and_a_cleared_step_as_if_it_had_run_once(store: DatasetStore) -> None:
+    plate(store, "a", "b", "a_raw", "b_raw")
+    everything = ["a", "b", "a_mask", "b_mask"]
+
+    store.merge("plate", step(), threshold(failing=frozenset("a")))
+    assert urls(store.images("plate")) == ["a", "b", "a_raw", "b_mask"]
+    store.merge("plate", step(), threshold(failing=frozenset()))
+    assert urls(store.images("plate")) == everything
+    store.merge("plate", step(1), set_type("b", seen=True))
+    store.merge("plate", step(), threshold(failing=frozenset()))
+    assert urls(store.images("plate")) == everything
+    assert store.images("plate")[1].types == {"seen": True}

@@ -8,7 +8,7 @@ import pytest
 
 from fractal_airflow.dataset import DatasetStore, ImageStatus
 from fractal_airflow.exceptions import DatasetError, DatasetNotFoundError, ImageListError
-from fractal_airflow.fractal.images import Image
+from fractal_airflow.fractal.images import Image, Scalar
 from tests.unit.dataset.changes import ZARR_DIR, add, image, plate, step, urls
 
 
@@ -28,7 +28,15 @@ def test_times_are_in_utc(store: DatasetStore) -> None:
 
 
 def test_an_image_comes_back_with_the_very_types_of_its_values(store: DatasetStore) -> None:
-    values = {"a": 1, "b": 1.0, "c": True, "d": "1", "e": 10**30, "f": -0.5, "g": "\x00µ"}
+    values: dict[str, str | int | float | bool] = {
+        "a": 1,
+        "b": 1.0,
+        "c": True,
+        "d": "1",
+        "e": 10**30,
+        "f": -0.5,
+        "g": "\x00µ",
+    }
     store.create("plate", ZARR_DIR, [Image(f"{ZARR_DIR}/a", f"{ZARR_DIR}/o", values, {"is_3D": False})])
 
     (back,) = store.images("plate")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fractal_airflow.dataset import DatasetStore
 from fractal_airflow.exceptions import DatasetNotFoundError
 from fractal_airflow.fractal.images import Image
-from tests.unit.dataset.changes import add, drop, image, plate, set_type, step, urls
+from tests.unit.dataset.changes import add, become, drop, image, plate, set_type, step, urls
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_any_order_of_merges_keeps_every_version_as_it_was(
     seen: dict[int, list[Image]] = {1: []}
     for index, names, flag in merges:
         wanted = [image(name, flag=flag) for name in names]
-        merged = store.merge("plate", step(index), lambda _images, _removed, wanted=wanted: wanted)
+        merged = store.merge("plate", step(index), become(*wanted))
         assert store.images("plate") == wanted
         seen[merged.version] = wanted
 
