@@ -9,9 +9,14 @@ behind; the scheduler, which starts units and writes results; and, for a warm st
 that have imported what the units will need, and fork one child for every unit.
 """
 
-# ruff: noqa: PTH - os.path is loaded anyway, and every module loaded here is one that all warm units get
+# os.path is loaded by Python itself, and what is loaded here is loaded in every warm unit, too:
+# ruff: noqa: PTH, E402
 
 from __future__ import annotations
+
+import sys
+
+_LOADED_BY_PYTHON = frozenset(sys.modules)
 
 import atexit
 import collections
@@ -24,14 +29,15 @@ import json
 import os
 import select
 import signal
-import sys
 import threading
 import time
 import types
+from collections.abc import Iterable
 from typing import Any
 
 EXIT_WRITING_FAILED = 74
 EXIT_LOCKED = 75
+EXIT_UNFIT = 3  # of a generation
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL; Airflow gives a worker about 5 s in all
@@ -127,6 +133,28 @@ def reap_all() -> None:
             pass
 
 
+def fork() -> int:
+    """Fork without Python's warning that threads do not come along: that has been looked at."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def open_fds() -> list[int]:
+    """Return the open file descriptors of this process."""
+    if os.path.isdir("/proc/self/fd"):
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    return list(range(256))
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
 class Signals:
     """Signals as bytes of a pipe, so that one loop waits for them along with everything else."""
 
@@ -181,14 +209,25 @@ def read_results(path: str) -> dict[int, dict[str, Any]]:
     return results
 
 
+class ResultsError(Exception):
+    """The results file cannot be written."""
+
+
 class Results:
-    """The results file, to which lines are appended."""
+    """The results file, to which lines are appended.
+
+    :raises ResultsError: if it cannot be written.
+    """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        size = os.fstat(self._fd).st_size
-        if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            self._write(b"\n")  # after a torn line
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            size = os.fstat(self._fd).st_size
+            torn = size and os.pread(self._fd, 1, size - 1) != b"\n"
+        except OSError as error:
+            raise ResultsError(str(error)) from error
+        if torn:
+            self._write(b"\n")
         self._synced_at = time.monotonic()
 
     def add(self, result: dict[str, Any]) -> None:
@@ -198,12 +237,18 @@ class Results:
             self.sync()
 
     def sync(self) -> None:
-        os.fsync(self._fd)
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise ResultsError(str(error)) from error
         self._synced_at = time.monotonic()
 
     def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise ResultsError(str(error)) from error
 
 
 def read_output(path: str) -> dict[str, Any]:
@@ -354,7 +399,7 @@ def script_of(command: list[str]) -> str | None:
     return command[1] if same else None
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """Units cannot be forked from this process; the message says why."""
 
 
@@ -367,24 +412,33 @@ class Generation:
     :param channel: file descriptors: commands come on the first, reports go to the second.
     """
 
-    def __init__(self, batch: Batch, prctl: Any, channel: tuple[int, int], others: list[int]) -> None:
+    def __init__(
+        self, batch: Batch, prctl: Any, channel: tuple[int, ...], successor_channel: tuple[int, ...]
+    ) -> None:
         self.batch = batch
         self.prctl = prctl
         self.channel = channel
-        self.others = others
+        self.successor_channel = successor_channel
         self.signals = Signals()
         self.units: dict[int, Unit] = {}
         self.successor = 0
-        self.successor_channel = (-1, -1)
 
     def import_script(self, script: str) -> None:
         """Run the script under another name, so that it imports its modules and defines, but does nothing.
 
-        :raises Unfit: if that fails, or leaves threads running.
+        :raises UnfitError: if that fails, or leaves threads running.
         """
         gc.disable()
         sys.argv = [script]
         self.script = script
+        folder = os.path.dirname(os.path.realpath(script))
+        if not getattr(sys.flags, "safe_path", False):
+            sys.path[0] = folder
+        hidden = hidden_modules(folder)
+        if hidden:
+            raise UnfitError(
+                f"{folder} has modules of its own that are named as some of the runner's: {hidden}"
+            )
         try:
             with open(script, "rb") as file:
                 source = file.read()
@@ -392,7 +446,7 @@ class Generation:
             module = new_module("__fractal_warm_start__", script)
             exec(module_body(source, script), module.__dict__)
         except BaseException as error:
-            raise Unfit(f"importing {script} failed: {type(error).__name__}: {error}") from error
+            raise UnfitError(f"importing {script} failed: {type(error).__name__}: {error}") from error
         finally:
             sys.modules.pop("__fractal_warm_start__", None)
         self.settle()
@@ -400,7 +454,7 @@ class Generation:
     def import_learned(self, avoid: list[str]) -> None:
         """Import the modules that a unit was seen to load, where they still come from the same file.
 
-        :raises Unfit: if one fails or starts a thread; its name is the error's second argument.
+        :raises UnfitError: if one fails or starts a thread; its name is the error's second argument.
         """
         from importlib.util import find_spec
 
@@ -414,19 +468,19 @@ class Generation:
                 if spec is not None and spec.origin == origin:
                     __import__(name)
             except BaseException as error:
-                raise Unfit(f"importing {name} failed: {error}", name) from error
+                raise UnfitError(f"importing {name} failed: {error}", name) from error
             if threading.active_count() > 1:
-                raise Unfit(f"importing {name} started a thread", name)
+                raise UnfitError(f"importing {name} started a thread", name)
         self.settle()
 
     def settle(self) -> None:
         """Make ready to fork.
 
-        :raises Unfit: if threads run, which a fork would lose, perhaps while they hold a lock.
+        :raises UnfitError: if threads run, which a fork would lose, perhaps while they hold a lock.
         """
         flush_streams()
-        if len(sys._current_frames()) > 1 or native_threads():
-            raise Unfit("the modules that it imports start threads")
+        if len(sys._current_frames()) > 1 or busy_threads():
+            raise UnfitError("importing its modules leaves threads running")
         gc.freeze()  # children neither visit nor copy what is there already
         self.modules = set(sys.modules)
 
@@ -434,28 +488,31 @@ class Generation:
         """Fork units as the scheduler asks, until it closes the pipe or a signal asks for the end."""
         self.report({"event": "ready"})
         commands, unread = self.channel[0], b""
-        while True:
+        ending = False
+        while not ending or self.units:  # units get the same signal, and their time to end
             readable = select.select([self.signals.fd, commands], [], [])[0]
             if self.signals.fd in readable:
-                if is_ending(self.signals.read()):
-                    os._exit(EXIT_TERMINATED)
+                ending = is_ending(self.signals.read()) or ending
                 self.take_ended()
             if commands in readable:
                 data = os.read(commands, 65536)
                 if not data:
-                    return
+                    break
                 *lines, unread = (unread + data).split(b"\n")
                 for line in lines:
                     self.obey(json.loads(line))
+        if self.successor:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.successor, 0)
 
     def obey(self, command: dict[str, Any]) -> None:
         if "run" in command:
             self.start(command["run"], command["learn"])
         else:
-            self.successor = os.fork()
+            parent = os.getpid()
+            self.successor = fork()
             if self.successor == 0:
-                channel = self.successor_channel
-                grow_into_second(self, channel, command["avoid"])
+                grow_into_second(self, parent, command["avoid"])
 
     def start(self, index: int, learn: bool) -> None:
         try:
@@ -466,14 +523,12 @@ class Generation:
             return
         unit = Unit(index, log_start)
         parent = os.getpid()
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             code = 1
             try:
                 become_unit(self.prctl, self.signals, parent, self.batch.folder, log_fd)
-                for fd in (log_fd, *self.channel, *self.successor_channel, *self.others):
-                    with contextlib.suppress(OSError):
-                        os.close(fd)
+                close_fds((log_fd, *self.channel, *self.successor_channel))
                 code = self.run_as_main(index, learn)
             finally:
                 os._exit(code)
@@ -489,9 +544,12 @@ class Generation:
             if pid == 0:
                 return
             if pid == self.successor:
-                self.report({"event": "successor died"})
+                self.successor = 0
+                if not (os.WIFEXITED(status) and os.WEXITSTATUS(status) == EXIT_UNFIT):
+                    self.report({"event": "successor died"})
+            unit = self.units.pop(pid, None)
+            if unit is None:  # a process that a module started when it was imported
                 continue
-            unit = self.units.pop(pid)
             send_signal(-pid, signal.SIGTERM)  # what the unit left running in the background
             measures = unit.measures(usage)
             report = {"event": "ended", "index": unit.index, "status": status, "log_start": unit.log_start}
@@ -523,9 +581,17 @@ class Generation:
         ]
         path = self.batch.path(self.batch.modules_file)
         with contextlib.suppress(OSError):
-            with open(path + ".new", "w", encoding="utf-8") as file:
+            unfinished = f"{path}.{os.getpid()}"
+            with open(unfinished, "w", encoding="utf-8") as file:
                 json.dump(learned, file)
-            os.replace(path + ".new", path)
+            os.replace(unfinished, path)
+
+
+def hidden_modules(folder: str) -> list[str]:
+    """Return the modules that a script would import from its own folder, were they not loaded already."""
+    own = {name.partition(".")[0] for name in os.listdir(folder)}
+    loaded = {name.partition(".")[0] for name in set(sys.modules) - _LOADED_BY_PYTHON}
+    return sorted(own & loaded)
 
 
 def module_body(source: bytes, script: str) -> types.CodeType:
@@ -635,20 +701,27 @@ def reseed() -> None:
         torch.seed()
 
 
-def native_threads() -> bool:
-    """Tell whether threads run that do not end when this process forks.
+def busy_threads() -> bool:
+    """Tell whether threads of libraries are at work, which a fork would lose, perhaps holding a lock.
 
-    Libraries that are made to be forked, such as OpenBLAS, end their threads before a fork by themselves.
+    Threads that sleep hold none. Libraries start some when they are imported, and either do without them
+    in a fork (memory allocators) or end them before it by themselves (OpenBLAS).
     """
-    for _ in range(10):
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-        if not os.path.isdir("/proc/self/task") or len(os.listdir("/proc/self/task")) == 1:
+    for _ in range(20):
+        states = [state for thread, state in thread_states() if thread != os.getpid()]
+        if all(state == b"S" for state in states):
             return False
-        time.sleep(0.01)  # a thread that has ended is listed a moment longer
+        time.sleep(0.01)
     return True
+
+
+def thread_states() -> list[tuple[int, bytes]]:
+    found = []
+    folder = "/proc/self/task"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with contextlib.suppress(OSError), open(f"{folder}/{name}/stat", "rb") as file:
+            found.append((int(name), file.read().rpartition(b")")[2].split()[0]))
+    return found
 
 
 def start_first_generation(
@@ -661,26 +734,23 @@ def start_first_generation(
         for channel in channels:
             channel.keep_mine()
         return pid
-    first, second = (channel.keep_theirs() for channel in channels)
     signals.forget()
     die_with_parent(prctl, parent, signal.SIGKILL)
-    if not sys.flags.safe_path if hasattr(sys.flags, "safe_path") else True:
-        sys.path[0] = os.path.dirname(os.path.realpath(script))
-    generation = Generation(batch, prctl, first, [*second])
-    generation.successor_channel = second
+    first, second = (channel.theirs for channel in channels)
+    close_fds(set(open_fds()) - {0, 1, 2, *first, *second})
+    generation = Generation(batch, prctl, first, second)
     live(generation, lambda: generation.import_script(script))
-    raise AssertionError
+    raise AssertionError  # live() does not return
 
 
-def grow_into_second(generation: Generation, channel: tuple[int, int], avoid: list[str]) -> None:
+def grow_into_second(generation: Generation, parent: int, avoid: list[str]) -> None:
     """In a fork of the first generation: become the second. Does not return."""
-    parent = os.getppid()
     generation.signals.forget()
     die_with_parent(generation.prctl, parent, signal.SIGKILL)
+    close_fds(generation.channel)
     generation.signals = Signals()
-    generation.others = [*generation.channel]
-    generation.channel = channel
-    generation.successor_channel = (-1, -1)
+    generation.channel = generation.successor_channel
+    generation.successor_channel = ()
     generation.units = {}
     generation.successor = 0
     live(generation, lambda: generation.import_learned(avoid))
@@ -690,9 +760,9 @@ def live(generation: Generation, prepare: Any) -> None:
     """Prepare and serve, and leave with the exit handlers of the imported modules."""
     try:
         prepare()
-    except Unfit as error:
+    except UnfitError as error:
         generation.report({"event": "unfit", "why": error.args[0], "blame": [*error.args[1:]]})
-        os._exit(1)
+        os._exit(EXIT_UNFIT)
     try:
         generation.serve()
         atexit._run_exitfuncs()
@@ -705,23 +775,18 @@ class Channel:
     """Two pipes between the scheduler and a generation: commands one way, reports the other."""
 
     def __init__(self) -> None:
-        self._commands_read, self._commands = os.pipe()
-        self.reports, self._reports_write = os.pipe()
+        commands_read, self._commands = os.pipe()
+        self.reports, reports_write = os.pipe()
+        self.theirs = (commands_read, reports_write)
         self._unread = b""
 
     def keep_mine(self) -> None:
         """In the scheduler, after the fork."""
-        os.close(self._commands_read)
-        os.close(self._reports_write)
-
-    def keep_theirs(self) -> tuple[int, int]:
-        """In the generation, after the fork."""
-        os.close(self._commands)
-        os.close(self.reports)
-        return self._commands_read, self._reports_write
+        close_fds(self.theirs)
 
     def send(self, command: dict[str, Any]) -> None:
-        os.write(self._commands, json.dumps(command).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # then its reports end, too
+            os.write(self._commands, json.dumps(command).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]] | None:
         """Return the reports that have come; None if the other side is gone."""
@@ -732,8 +797,7 @@ class Channel:
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
-        os.close(self._commands)
-        os.close(self.reports)
+        close_fds((self._commands, self.reports))
 
 
 class WarmStart:
@@ -767,7 +831,7 @@ class WarmStart:
 
     def grow(self, first_unit_seconds: float) -> None:
         """Ask for the second generation, once a unit has told which modules it loaded."""
-        if self._tries or not os.path.exists(self._modules_path):
+        if self._tries or not has_content(self._modules_path):
             return
         # Importing them takes no longer than the unit did that loaded them: waiting is the shorter way.
         self._hold_until = time.monotonic() + max(HOLD_SECONDS, 2 * first_unit_seconds)
@@ -792,6 +856,21 @@ class WarmStart:
     def close(self) -> None:
         for channel in self.channels:
             channel.close()
+
+    def end(self) -> None:
+        """Let the generations run their exit handlers."""
+        self.close()
+        deadline = time.monotonic() + GRACE_SECONDS
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(self.pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+                time.sleep(0.002)
+
+
+def has_content(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > len("[]")
+    except OSError:
+        return False
 
 
 class Unit:
@@ -821,10 +900,10 @@ class Unit:
 class Scheduler:
     """Keeps ``parallel`` units going until each has a result."""
 
-    def __init__(self, batch: Batch, prctl: Any) -> None:
+    def __init__(self, batch: Batch, prctl: Any, signals: Signals) -> None:
         self.batch = batch
         self.prctl = prctl
-        self.signals = Signals()
+        self.signals = signals
         self.host = os.uname().nodename
         path = batch.path("results.jsonl")
         former = read_results(path)
@@ -846,7 +925,7 @@ class Scheduler:
             self.take_ended()
         self.results.sync()
         if self.warm:
-            self.warm.close()
+            self.warm.end()
         return 0
 
     def warm_up(self) -> None:
@@ -900,7 +979,7 @@ class Scheduler:
         elif event == "unfit":
             note(f"the learned imports are not used: {report['why']}")
             self.warm.second_is_unfit(report["blame"])
-        elif event == "successor died" and self.warm.ready[1]:
+        elif event == "successor died":
             note("the process with the learned imports died; going on with the one without")
             self.warm.second_died()
             self.requeue(1)
@@ -995,7 +1074,13 @@ class Scheduler:
 
     def add_result(self, index: int, result: dict[str, Any]) -> None:
         status = "failed" if "error" in result else "done"
-        self.results.add({"index": index, "status": status, "host": self.host, **result})
+        line = {"index": index, "status": status, "host": self.host, **result}
+        try:
+            self.results.add(line)
+        except RecursionError:
+            del line["output"]
+            error = "the output file is not JSON that can be written again: it is nested too deeply"
+            self.results.add({**line, "status": "failed", "kind": "output", "error": error})
 
 
 def note(text: str) -> None:
@@ -1028,12 +1113,17 @@ def guard(scheduler_pid: int, signals: Signals, parent: int | None) -> int:
 def schedule(batch: Batch, prctl: Any, guard_pid: int) -> int:
     """Be the scheduler."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    scheduler = Scheduler(batch, prctl)
+    signals = Signals()
     die_with_parent(prctl, guard_pid, signal.SIGTERM)
     try:
+        scheduler = Scheduler(batch, prctl, signals)
+    except ResultsError as error:
+        note(f"the results of {batch.folder} cannot be written: {error}")
+        return EXIT_WRITING_FAILED
+    try:
         return scheduler.run()
-    except OSError as error:
-        print(f"results of {batch.folder} cannot be written: {error}", file=sys.stderr, flush=True)
+    except ResultsError as error:
+        note(f"the results of {batch.folder} cannot be written: {error}")
         return EXIT_WRITING_FAILED
     finally:
         end_descendants(GRACE_SECONDS)
@@ -1058,6 +1148,9 @@ def lock(batch: Batch) -> bool:
 def main(arguments: list[str]) -> int:
     """``runner.py BATCH_DIR [PARENT_PID]``: with a parent's id, the runner ends when that process does."""
     prctl = _load_prctl()
+    for fd in open_fds():
+        with contextlib.suppress(OSError):
+            os.set_inheritable(fd, fd <= 2)  # what was handed down is for the guard and the scheduler
     parent = int(arguments[1]) if len(arguments) > 1 else None
     if parent is not None:
         die_with_parent(prctl, parent, signal.SIGTERM)
