@@ -9,9 +9,6 @@ behind; the scheduler, which starts units and writes results; and, for a warm st
 that have imported what the units will need, and fork one child for every unit.
 """
 
-# os.path is loaded by Python itself, and what is loaded here is loaded in every warm unit, too:
-# ruff: noqa: PTH, E402
-
 from __future__ import annotations
 
 import sys
@@ -436,9 +433,7 @@ class Generation:
             sys.path[0] = folder
         hidden = hidden_modules(folder)
         if hidden:
-            raise UnfitError(
-                f"{folder} has modules of its own that are named as some of the runner's: {hidden}"
-            )
+            raise UnfitError(f"{folder} has modules with the names of others that are loaded: {hidden}")
         try:
             with open(script, "rb") as file:
                 source = file.read()
