@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+_CHUNK = 10_000
+
 
 def insert_rows(
-    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Collection[Sequence[Any]]
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Add the rows, whose values are in the order of the columns: through ``COPY`` on PostgreSQL."""
-    if not rows:
+    """Add the rows, whose values are in the order of the columns; they are never all in memory twice."""
+    if connection.dialect.name == "postgresql":
+        _copy_rows(connection, table, columns, rows)
         return
-    if connection.dialect.name != "postgresql":
-        connection.execute(sa.insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
-        return
+    remaining = iter(rows)
+    while chunk := [dict(zip(columns, row, strict=True)) for row in islice(remaining, _CHUNK)]:
+        connection.execute(sa.insert(table), chunk)
+
+
+def _copy_rows(
+    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
     driver: Any = connection.connection.driver_connection
     # Names of our own tables and columns, never of users: nothing to quote.
     statement = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"

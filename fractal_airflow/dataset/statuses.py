@@ -43,9 +43,8 @@ def write_statuses(connection: sa.Connection, own_id: int, statuses: Iterable[Im
         connection.execute(sa.delete(image_status).where(among(connection, image_status.c.id, replaced)))
     now = datetime.now(UTC)
     columns = ("step_run_id", *_STATUS_COLUMNS, "recorded_at")
-    insert_rows(
-        connection, image_status, columns, [(own_id, *_values(status), now) for status in unique.values()]
-    )
+    rows = ((own_id, *_values(status), now) for status in unique.values())
+    insert_rows(connection, image_status, columns, rows)
 
 
 def _values(status: ImageStatus) -> tuple[object, ...]:

@@ -112,7 +112,7 @@ def write_version(
     merged, fresh, ended = _compare(head, newest, rows)
     if merged.version != head.version:
         _end_rows(connection, ended, merged.version)
-        insert_rows(connection, image, _COLUMNS, [(head.id, *row[1:], merged.version) for row in fresh])
+        insert_rows(connection, image, _COLUMNS, ((head.id, *row[1:], merged.version) for row in fresh))
         _add_version(connection, head, merged, what, len(rows), step_run_id)
         _set_head(connection, head, merged.version, rows)
     return merged

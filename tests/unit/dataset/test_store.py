@@ -28,7 +28,7 @@ def test_times_are_in_utc(store: DatasetStore) -> None:
 
 
 def test_an_image_comes_back_with_the_very_types_of_its_values(store: DatasetStore) -> None:
-    values: dict[str, str | int | float | bool] = {
+    values: dict[str, Scalar] = {
         "a": 1,
         "b": 1.0,
         "c": True,
