@@ -1,0 +1,58 @@
+# All that a person or a CI does with this project. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test demo ui bench lint clean
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+UV := $(or $(shell command -v uv 2>/dev/null),$(CURDIR)/build/uv/bin/uv)
+export UV
+
+VENV := .venv/installed
+RUN := .venv/bin/python
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+venv: $(VENV) ## Make the Python environment in .venv
+
+# uv comes from pip into an environment of its own, which Debian's guard of the system's packages lets be.
+$(CURDIR)/build/uv/bin/uv:
+	@$(PYTHON) -m venv build/uv || \
+		{ echo "Python cannot make environments: install python3-venv (Debian: apt-get install python3-venv)"; exit 1; }
+	build/uv/bin/pip install --quiet uv
+
+# The stamp comes last, so that an interrupted installation is done again.
+$(VENV): pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv
+	$(UV) pip install --quiet --python $(RUN) --editable '.[postgres]' --group dev
+	@touch $@
+
+test: $(VENV) ## Run all tests; PYTEST_ARGS="-k name" chooses some
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(MAKE) --no-print-directory postgresql
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+.PHONY: postgresql
+postgresql:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; \
+	else \
+		echo "The tests need PostgreSQL's programs: run 'sudo apt-get install postgresql' first"; exit 1; \
+	fi
+
+demo: $(VENV) ## Run the demo: from the raw images of a plate to the nuclei in its wells, under a real Airflow
+	@$(RUN) demo/run.py
+
+ui: $(VENV) ## Open Airflow on the runs of the demo
+	@$(RUN) demo/ui.py
+
+bench: $(VENV) ## Run the benchmarks
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(RUN) $$benchmark || exit 1; done
+
+lint: $(VENV) ## Check style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean: ## Remove all that make has made
+	rm -rf .venv .demo build .mypy_cache .pytest_cache .ruff_cache .hypothesis
