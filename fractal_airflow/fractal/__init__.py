@@ -1,0 +1,74 @@
+"""The rules of Fractal: what a workflow means. Nothing here knows of Airflow."""
+
+from __future__ import annotations
+
+from fractal_airflow.fractal.dataset_file import DatasetFile, dump_dataset, parse_dataset
+from fractal_airflow.fractal.filters import (
+    filter_images,
+    parse_attribute_filters,
+    parse_type_filters,
+    select_images,
+    step_type_filters,
+)
+from fractal_airflow.fractal.images import Image, Scalar, dump_image, parse_images
+from fractal_airflow.fractal.manifest import Manifest, TaskManifest, load_manifest
+from fractal_airflow.fractal.merging import UnitResult, apply_output, input_statuses, merge_outputs, merge_step
+from fractal_airflow.fractal.package import TaskPackage
+from fractal_airflow.fractal.task_output import (
+    ImageUpdate,
+    ParallelizationItem,
+    TaskOutput,
+    parse_init_output,
+    parse_task_output,
+)
+from fractal_airflow.fractal.workflow import (
+    ResolvedTask,
+    Workflow,
+    WorkflowTask,
+    check_step_arguments,
+    check_workflow,
+    dump_workflow,
+    load_workflow,
+    resolve_workflow,
+    workflow_of_task,
+    workflow_slice,
+)
+
+__all__ = [
+    "DatasetFile",
+    "Image",
+    "ImageUpdate",
+    "Manifest",
+    "ParallelizationItem",
+    "ResolvedTask",
+    "Scalar",
+    "TaskManifest",
+    "TaskOutput",
+    "TaskPackage",
+    "UnitResult",
+    "Workflow",
+    "WorkflowTask",
+    "apply_output",
+    "check_step_arguments",
+    "check_workflow",
+    "dump_dataset",
+    "dump_image",
+    "dump_workflow",
+    "filter_images",
+    "input_statuses",
+    "load_manifest",
+    "load_workflow",
+    "merge_outputs",
+    "merge_step",
+    "parse_attribute_filters",
+    "parse_dataset",
+    "parse_images",
+    "parse_init_output",
+    "parse_task_output",
+    "parse_type_filters",
+    "resolve_workflow",
+    "select_images",
+    "step_type_filters",
+    "workflow_of_task",
+    "workflow_slice",
+]
