@@ -2,4 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fractal_airflow.dag import FractalDag, FractalTaskGroup, FractalWorkflowGroup
+    from fractal_airflow.fractal.package import TaskPackage
+
 __version__ = "0.1.0"
+
+__all__ = ["FractalDag", "FractalTaskGroup", "FractalWorkflowGroup", "TaskPackage"]
+
+_HOME = {
+    "FractalDag": "fractal_airflow.dag",
+    "FractalTaskGroup": "fractal_airflow.dag",
+    "FractalWorkflowGroup": "fractal_airflow.dag",
+    "TaskPackage": "fractal_airflow.fractal.package",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Airflow imports every provider to learn what it offers: what that does not need waits for its first use.
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

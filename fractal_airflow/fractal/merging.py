@@ -48,7 +48,7 @@ def merge_step(
     """
     output = merge_outputs(result.output for result in results if result.output and not result.failed)
     if not output.image_list_updates and not output.image_list_removals:
-        output = TaskOutput([ImageUpdate(url) for url in _urls_without_failure(input_urls, results)])
+        output = TaskOutput(_implicit_updates(images, input_urls, results))
     return apply_output(
         images, output, zarr_dir=zarr_dir, output_types=output_types, already_removed=already_removed
     )
@@ -138,9 +138,15 @@ def _updated(
 _NOTHING = Image("")
 
 
-def _urls_without_failure(input_urls: Iterable[str], results: Iterable[UnitResult]) -> list[str]:
+def _implicit_updates(
+    images: Sequence[Image], input_urls: Iterable[str], results: Iterable[UnitResult]
+) -> list[ImageUpdate]:
+    """Every input image counts as updated, but for those whose unit failed, or that are gone by now."""
     failed = {result.zarr_url for result in results if result.failed}
-    return [] if None in failed else [url for url in input_urls if url not in failed]
+    if None in failed:
+        return []
+    present = {image.zarr_url for image in images}
+    return [ImageUpdate(url) for url in input_urls if url in present and url not in failed]
 
 
 def _same_update(a: ImageUpdate, b: ImageUpdate) -> bool:

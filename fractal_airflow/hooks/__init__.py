@@ -1,0 +1,1 @@
+"""From Airflow's connections and configuration to what this package works with."""

@@ -1,0 +1,1 @@
+"""The tasks of a step: select images, run units, merge their outputs."""

@@ -1,0 +1,393 @@
+"""From a workflow to Airflow objects: a task group a step, a group of them a workflow, a DAG around it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, TaskGroup, XComArg
+
+from fractal_airflow.exceptions import WorkflowError
+from fractal_airflow.fractal import (
+    ResolvedTask,
+    TaskPackage,
+    Workflow,
+    load_workflow,
+    resolve_workflow,
+    workflow_of_task,
+)
+from fractal_airflow.operators.merge import MergeOutputsOperator
+from fractal_airflow.operators.run import RunBatchOperator, RunInitOperator, RunNonParallelOperator
+from fractal_airflow.operators.select import SelectImagesOperator
+from fractal_airflow.operators.templates import is_template
+
+WorkflowSource = str | Path | Mapping[str, Any] | Workflow
+
+
+class FractalTaskGroup(TaskGroup):
+    """
+    One workflow task as a task group: select, (init,) run, merge.
+
+    :param task: the task's name in its package, or a task that is resolved already.
+    :param package: the task package.
+    :param dataset: (templated) a dataset's name, or the ``output`` of the group before.
+    :param zarr_dir: (templated) the folder in which tasks make OME-Zarrs; a converter makes the dataset with it.
+    :param args_non_parallel: (templated) arguments of the non-parallel or init command.
+    :param args_parallel: (templated) arguments of the parallel or compute command.
+    :param meta_non_parallel: how to run the non-parallel or init command, over what the manifest says.
+    :param meta_parallel: how to run the parallel or compute command, over what the manifest says.
+    :param type_filters: types that the step's images must have, besides those that the task asks for.
+    :param attribute_filters: (templated) the run's attribute filters, where ``dataset`` is a name.
+    :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
+    :param images_per_batch: images a mapped task instance; default: chosen by the resource.
+    :param run_type_filters: (templated) the run's type filters before this step, where ``dataset`` is a name.
+    :param step_count: how many steps the workflow has that this one is part of.
+    :param first_task_index: (templated) the first of them that runs.
+    :param last_task_index: (templated) the last of them that runs.
+    :param group_id: default: made from the task's name.
+    :raises WorkflowError: all that is wrong with the task, its arguments and filters.
+    """
+
+    def __init__(
+        self,
+        task: str | ResolvedTask,
+        package: TaskPackage | None = None,
+        *,
+        dataset: str | XComArg,
+        zarr_dir: str | None = None,
+        args_non_parallel: Mapping[str, Any] | None = None,
+        args_parallel: Mapping[str, Any] | None = None,
+        meta_non_parallel: Mapping[str, Any] | None = None,
+        meta_parallel: Mapping[str, Any] | None = None,
+        type_filters: Mapping[str, bool] | None = None,
+        attribute_filters: Any = None,
+        resource: str = "local",
+        images_per_batch: int | None = None,
+        run_type_filters: Any = None,
+        step_count: int = 1,
+        first_task_index: Any = None,
+        last_task_index: Any = None,
+        group_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(task, str):
+            step = resolve_workflow(
+                workflow_of_task(
+                    task,
+                    args_non_parallel=args_non_parallel,
+                    args_parallel=args_parallel,
+                    meta_non_parallel=meta_non_parallel,
+                    meta_parallel=meta_parallel,
+                    type_filters=type_filters,
+                ),
+                _as_list(package),
+                ignore=is_template,
+            )[0]
+        else:
+            step = task
+        self.step = step
+        self.resource = resource
+        self.images_per_batch = images_per_batch
+        kwargs = {"group_display_name": step.name, "tooltip": step.category, **kwargs}
+        super().__init__(group_id=group_id or slug(step.name), **kwargs)
+        with self:
+            select = SelectImagesOperator(
+                task_id="select",
+                step=step,
+                dataset=dataset,
+                zarr_dir=zarr_dir,
+                type_filters=run_type_filters,
+                attribute_filters=attribute_filters,
+                arguments={"non_parallel": step.args_non_parallel, "parallel": step.args_parallel},
+                resource=resource,
+                images_per_batch=images_per_batch,
+                step_count=step_count,
+                first_task_index=first_task_index,
+                last_task_index=last_task_index,
+                doc_md="Reads the image list, applies the filters and cuts the images into batches.",
+            )
+            self.merge = self._add_run_and_merge(select)
+
+    @property
+    def output(self) -> XComArg:
+        """What the step leaves: give it to the next group as ``dataset``."""
+        return self.merge.output
+
+    def _add_run_and_merge(self, select: SelectImagesOperator) -> MergeOutputsOperator:
+        step = self.step
+        init = None
+        if step.type in ("compound", "converter_compound"):
+            init = RunInitOperator(
+                task_id="init",
+                step=step,
+                images_per_batch=self.images_per_batch,
+                **self._whole_list_arguments(select),
+            )
+            run = self._mapped_run(init.output)
+            select >> init
+        elif step.type == "parallel":
+            run = self._mapped_run(select.output)
+        else:
+            run = RunNonParallelOperator(task_id="run", **self._whole_list_arguments(select))
+            select >> run
+        merge = MergeOutputsOperator(
+            task_id="merge",
+            step=step,
+            select_task_id=select.task_id,
+            init_task_id=init.task_id if init else None,
+            run_task_id=run.task_id,
+            resource=self.resource,
+            doc_md="Merges what the units returned into the dataset and records each image's status.",
+        )
+        [select, run] >> merge
+        return merge
+
+    def _whole_list_arguments(self, select: SelectImagesOperator) -> dict[str, Any]:
+        return {
+            **self._run_arguments("non_parallel"),
+            "select_task_id": select.task_id,
+            "takes_images": not self.step.is_converter,
+        }
+
+    def _mapped_run(self, batches: XComArg) -> Any:
+        return RunBatchOperator.partial(
+            task_id="run", map_index_template="{{ label }}", **self._run_arguments("parallel")
+        ).expand(batch=batches)
+
+    def _run_arguments(self, half: str) -> dict[str, Any]:
+        step = self.step
+        return {
+            "command": step.command(half),
+            "arguments": step.args_non_parallel if half == "non_parallel" else step.args_parallel,
+            "step_index": step.index,
+            "step_name": step.name,
+            "resource": self.resource,
+            "meta": step.meta_non_parallel if half == "non_parallel" else step.meta_parallel,
+            "doc_md": step.docs_info,
+        }
+
+
+class FractalWorkflowGroup(TaskGroup):
+    """
+    A whole workflow as a task group, step after step.
+
+    :param workflow: a workflow file (a path relative to the file that calls, or absolute), or its content.
+    :param packages: the task packages that it uses.
+    :param dataset: (templated) a dataset's name, or the ``output`` of a group before.
+    :param zarr_dir: (templated) the folder in which tasks make OME-Zarrs.
+    :param attribute_filters: (templated) which images of the dataset take part, for the whole run.
+    :param type_filters: (templated) the types that the run starts from.
+    :param first_task_index: (templated) the first step to run, counted from 0.
+    :param last_task_index: (templated) the last step to run.
+    :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
+    :param images_per_batch: images a mapped task instance; default: chosen by the resource.
+    :param group_id: default: made from the workflow's name.
+    :raises WorkflowError: all that is wrong with the workflow, in one message.
+    """
+
+    def __init__(
+        self,
+        workflow: WorkflowSource,
+        packages: TaskPackage | Sequence[TaskPackage],
+        *,
+        dataset: str | XComArg,
+        zarr_dir: str | None = None,
+        attribute_filters: Any = None,
+        type_filters: Any = None,
+        first_task_index: Any = None,
+        last_task_index: Any = None,
+        resource: str = "local",
+        images_per_batch: int | None = None,
+        group_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        loaded = _load(workflow, relative_to=_callers_file())
+        self.steps = resolve_workflow(loaded, _as_list(packages), ignore=is_template)
+        kwargs = {"tooltip": loaded.description or "", "group_display_name": loaded.name, **kwargs}
+        super().__init__(group_id=group_id or slug(loaded.name), **kwargs)
+        with self:
+            self.groups = chain_steps(
+                self.steps,
+                dataset=dataset,
+                zarr_dir=zarr_dir,
+                attribute_filters=attribute_filters,
+                type_filters=type_filters,
+                first_task_index=first_task_index,
+                last_task_index=last_task_index,
+                resource=resource,
+                images_per_batch=images_per_batch,
+            )
+
+    @property
+    def output(self) -> XComArg:
+        """What the last step leaves: give it to a later group as ``dataset``."""
+        return self.groups[-1].output
+
+
+class FractalDag(DAG):
+    """
+    A workflow as a DAG of its own, with run parameters for the dataset, the filters and the part to run.
+
+    :param dag_id: the DAG's name.
+    :param workflow: a workflow file (a path relative to the DAG's own file, or absolute), or its content.
+    :param packages: the task packages that it uses.
+    :param dataset: (templated) the dataset; a run can name another one. None: every run must name one.
+    :param zarr_dir: (templated) the folder in which tasks make OME-Zarrs; a run can name another one.
+    :param attribute_filters: (templated) which images take part; a run can choose others.
+    :param type_filters: (templated) the types that a run starts from; a run can choose others.
+    :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
+    :param images_per_batch: images a mapped task instance; default: chosen by the resource.
+    :param params: more run parameters, which arguments may name as ``{{ params.NAME }}``.
+    :param kwargs: all that a DAG takes: ``schedule``, ``start_date``, ``default_args``, ``tags``, …
+    :raises WorkflowError: all that is wrong with the workflow, in one message.
+    """
+
+    def __init__(
+        self,
+        dag_id: str,
+        workflow: WorkflowSource,
+        packages: TaskPackage | Sequence[TaskPackage],
+        *,
+        dataset: str | None = None,
+        zarr_dir: str | None = None,
+        attribute_filters: Mapping[str, Any] | None = None,
+        type_filters: Mapping[str, Any] | None = None,
+        resource: str = "local",
+        images_per_batch: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        callers_file = _callers_file()
+        loaded = _load(workflow, relative_to=callers_file)
+        self.steps = resolve_workflow(loaded, _as_list(packages), ignore=is_template)
+        run_params = run_parameters(
+            self.steps,
+            dataset=dataset,
+            zarr_dir=zarr_dir,
+            attribute_filters=attribute_filters,
+            type_filters=type_filters,
+        )
+        kwargs = {"description": loaded.description, "doc_md": workflow_docs(loaded, self.steps), **kwargs}
+        super().__init__(dag_id, params={**run_params, **(params or {})}, **kwargs)
+        self.fileloc = str(callers_file)
+        with self:
+            self.groups = chain_steps(
+                self.steps,
+                **{name: f"{{{{ params.{name} }}}}" for name in run_params},
+                resource=resource,
+                images_per_batch=images_per_batch,
+            )
+
+
+def chain_steps(
+    steps: Sequence[ResolvedTask],
+    *,
+    dataset: str | XComArg,
+    zarr_dir: str | None,
+    attribute_filters: Any,
+    type_filters: Any,
+    first_task_index: Any,
+    last_task_index: Any,
+    **kwargs: Any,
+) -> list[FractalTaskGroup]:
+    """Make a task group for every step; each takes what the one before leaves."""
+    groups: list[FractalTaskGroup] = []
+    start = {"zarr_dir": zarr_dir, "attribute_filters": attribute_filters, "run_type_filters": type_filters}
+    for step in steps:
+        group = FractalTaskGroup(
+            step,
+            group_id=f"{step.index}_{slug(step.name)}",
+            dataset=groups[-1].output if groups else dataset,
+            **({} if groups else start),
+            step_count=len(steps),
+            first_task_index=first_task_index,
+            last_task_index=last_task_index,
+            **kwargs,
+        )
+        groups.append(group)
+    return groups
+
+
+def run_parameters(
+    steps: Sequence[ResolvedTask],
+    *,
+    dataset: str | None,
+    zarr_dir: str | None,
+    attribute_filters: Mapping[str, Any] | None,
+    type_filters: Mapping[str, Any] | None,
+) -> dict[str, Param]:
+    """Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks."""
+    names = {step.index: f"{step.index}: {step.name}" for step in steps}
+    which = {"type": "integer", "enum": list(names), "values_display": names, "section": "Part of the workflow"}
+    filters = {"type": "object", "section": "Filters"}
+    scalar = {"type": ["string", "number", "boolean"]}
+    return {
+        "dataset": Param(
+            *([dataset] if dataset else []),
+            type="string",
+            minLength=1,
+            title="Dataset",
+            description="Name of the dataset whose images are processed.",
+        ),
+        "zarr_dir": Param(
+            zarr_dir,
+            type=["null", "string"],
+            title="Zarr folder",
+            description="Absolute path (or s3://…) under which tasks make OME-Zarrs; a known dataset has its own.",
+        ),
+        "attribute_filters": Param(
+            dict(attribute_filters or {}),
+            title="Attribute filters",
+            description='Only images whose attributes are in these lists, such as {"well": ["B03", "B04"]}.',
+            additionalProperties={"type": "array", "minItems": 1, "items": scalar},
+            **filters,
+        ),
+        "type_filters": Param(
+            dict(type_filters or {}),
+            title="Type filters",
+            description='The types that the first step\'s images have, such as {"is_3D": true}.',
+            additionalProperties={"type": "boolean"},
+            **filters,
+        ),
+        "first_task_index": Param(0, title="First step", description="Earlier steps are skipped.", **which),
+        "last_task_index": Param(
+            len(steps) - 1, title="Last step", description="Later steps are skipped.", **which
+        ),
+    }
+
+
+def workflow_docs(workflow: Workflow, steps: Sequence[ResolvedTask]) -> str:
+    """Return the DAG's documentation in Markdown: the workflow and its steps."""
+    lines = [f"### {workflow.name}", workflow.description or "", ""]
+    for step in steps:
+        about = f" – {step.description}" if step.description else ""
+        lines.append(f"{step.index}. **{step.name}** ({step.package.name} {step.package.version}){about}")
+    return "\n".join(lines)
+
+
+def slug(name: str) -> str:
+    """Return a name as an Airflow id: lower case, words joined by underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "step"
+
+
+def _load(workflow: WorkflowSource, relative_to: Path) -> Workflow:
+    if isinstance(workflow, (str, Path)):
+        return load_workflow(relative_to.parent / workflow)
+    return workflow if isinstance(workflow, Workflow) else load_workflow(workflow)
+
+
+def _callers_file() -> Path:
+    """Return the DAG author's file: the first one on the stack that is not this one."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back:
+        frame = frame.f_back
+    return Path(frame.f_code.co_filename)
+
+
+def _as_list(packages: TaskPackage | Sequence[TaskPackage] | None) -> list[TaskPackage]:
+    if isinstance(packages, TaskPackage):
+        return [packages]
+    return list(packages or ())

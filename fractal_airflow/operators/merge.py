@@ -1,0 +1,132 @@
+"""The last task of a step: the outputs of its units become a new version of the image list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TriggerRule
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from fractal_airflow.dataset import StepRun
+from fractal_airflow.exceptions import ImageListError
+from fractal_airflow.fractal import ResolvedTask, merge_step
+from fractal_airflow.hooks.dataset_store import get_dataset_store
+from fractal_airflow.hooks.fractal import FractalHook
+from fractal_airflow.operators.base import FractalOperator
+from fractal_airflow.operators.failures import raise_for_failures
+from fractal_airflow.operators.report import write_report
+from fractal_airflow.operators.step_units import UnitEnd, image_statuses, mapped_units, whole_list_unit
+from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MergeOutputsOperator(FractalOperator):
+    """
+    Merge the outputs of a step into the dataset, in one transaction, and record each image's status.
+
+    It runs however the units ended. What succeeded is merged first; then it fails, if a unit failed.
+
+    :param step: the workflow task, resolved against its package.
+    :param select_task_id: the task that selected the images.
+    :param init_task_id: the init of a compound task, which made the batches.
+    :param run_task_id: the task that ran the units.
+    :param resource: where the units ran.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: ResolvedTask,
+        select_task_id: str,
+        run_task_id: str,
+        init_task_id: str | None = None,
+        resource: str = "local",
+        trigger_rule: str = TriggerRule.ALL_DONE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(trigger_rule=trigger_rule, **kwargs)
+        self.step = step
+        self.select_task_id = select_task_id
+        self.init_task_id = init_task_id
+        self.run_task_id = run_task_id
+        self.resource = resource
+
+    def execute(self, context: Context) -> RunState:
+        """Return the dataset, its version and the run's filters, for the select of the next step."""
+        state = self._selected(context)
+        if not state["active"]:
+            return state["run"]
+        input_urls = [unit["zarr_url"] for batch in self._pull(context, self.select_task_id) for unit in batch["units"]]
+        ends = self._unit_ends(context, input_urls)
+        version = self._merge(context, state, input_urls, ends)
+        self._report(context, ends)
+        raise_for_failures(self.step.name, [url for end in ends for url in end.zarr_urls], [e.outcome for e in ends])
+        types = {**state["run"]["type_filters"], **self.step.output_types}
+        return RunState(**{**state["run"], "type_filters": types, "version": version})  # type: ignore[typeddict-item]
+
+    def _selected(self, context: Context) -> StepState:
+        """Return what select found, or end without touching the dataset where select did not get that far."""
+        ti = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.select_task_id], run_ids=[ti.run_id])
+        select_state = states.get(ti.run_id, {}).get(self.select_task_id)
+        state: StepState | None = self._pull(context, self.select_task_id, STEP_KEY)
+        if state and (select_state == "success" or not state["active"]):
+            return state
+        if select_state == "skipped":
+            raise AirflowSkipException(f"{self.step.name} was skipped")
+        message = f"{self.step.name}: nothing is merged, since its images could not be selected"
+        if select_state == "failed":
+            self._report(context, [], f"{message}; see the log of {self.select_task_id}")
+        raise AirflowFailException(message)
+
+    def _unit_ends(self, context: Context, input_urls: list[str]) -> list[UnitEnd]:
+        read = FractalHook(self.resource).get_conn().read_outcomes
+        if self.init_task_id:
+            batches = self._pull(context, self.init_task_id)
+            if batches is None:
+                return [whole_list_unit(input_urls, self._pull(context, self.init_task_id, INIT_KEY), read)]
+        elif self.step.type == "parallel":
+            batches = self._pull(context, self.select_task_id)
+        else:
+            return [whole_list_unit(input_urls, self._pull(context, self.run_task_id), read)]
+        return mapped_units(batches, context["ti"].xcom_pull(task_ids=[self.run_task_id]), read)
+
+    def _merge(self, context: Context, state: StepState, input_urls: list[str], ends: list[UnitEnd]) -> int:
+        ti = context["ti"]
+        store = get_dataset_store()
+        name, zarr_dir = state["run"]["dataset"], state["run"]["zarr_dir"]
+        step_run = StepRun(ti.dag_id, ti.run_id, self.step.index, self.step.task_key)
+        fingerprint = state["fingerprint"]
+        results = [end.result() for end in ends]
+        try:
+            merged = store.merge(
+                name,
+                step_run,
+                lambda images, already_removed: merge_step(
+                    images,
+                    results,
+                    zarr_dir=zarr_dir,
+                    input_urls=input_urls,
+                    output_types=self.step.output_types,
+                    already_removed=already_removed,
+                ),
+                image_statuses(input_urls, ends, fingerprint),
+            )
+        except ImageListError as error:
+            store.record_statuses(name, step_run, image_statuses(input_urls, ends, fingerprint, str(error)))
+            self._report(context, ends, str(error))
+            raise
+        self.log.info(
+            "Dataset %r is at version %d: %d images added, %d updated, %d removed",
+            *(name, merged.version, len(merged.added), len(merged.updated), len(merged.removed)),
+        )
+        return merged.version
+
+    def _report(self, context: Context, ends: list[UnitEnd], error: str | None = None) -> None:
+        write_report(context, index=self.step.index, name=self.step.name, ends=ends, error=error)
+
+    @staticmethod
+    def _pull(context: Context, task_id: str, key: str = "return_value") -> Any:
+        return context["ti"].xcom_pull(task_ids=[task_id], key=key)[0]

@@ -1,0 +1,106 @@
+"""The units of a step with what became of them, gathered from the XComs of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fractal_airflow.dataset import ImageStatus
+from fractal_airflow.execution.units import Outcome, UnitError, load_outcomes
+from fractal_airflow.fractal import UnitResult, input_statuses, parse_task_output
+from fractal_airflow.operators.xcoms import Batch
+
+LOST = Outcome(
+    "failed",
+    error=UnitError("job", "no result: its task instance ended before it could report; see that instance's log"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitEnd:
+    """
+    How one unit ended.
+
+    :param zarr_urls: the images it was given.
+    :param whole_list: whether it was one command over all input images, not a unit of one image.
+    """
+
+    zarr_urls: Sequence[str]
+    whole_list: bool
+    outcome: Outcome
+    map_index: int | None = None
+
+    def result(self) -> UnitResult:
+        """Return what the rules of merging want to know of it."""
+        failed = self.outcome.status == "failed"
+        return UnitResult(
+            zarr_url=None if self.whole_list else self.zarr_urls[0],
+            output=None if failed else parse_task_output(self.outcome.output),
+            failed=failed,
+        )
+
+
+def whole_list_unit(input_urls: Sequence[str], xcom: dict[str, Any] | None, read: ReadOutcomes) -> UnitEnd:
+    """Return the one unit of a non-parallel task, of a converter, or of an init half that failed."""
+    outcome = load_outcomes(xcom, read_outcomes=read)[0] if xcom else LOST
+    return UnitEnd(input_urls, True, outcome)
+
+
+def mapped_units(
+    batches: Sequence[Batch], xcoms: Sequence[dict[str, Any] | None], read: ReadOutcomes
+) -> list[UnitEnd]:
+    """Return the units of all batches in order; those of an instance that left no XCom are lost."""
+    by_index = {xcom["index"]: xcom for xcom in xcoms if xcom}
+    ends: list[UnitEnd] = []
+    for batch in batches:
+        xcom = by_index.get(batch["index"])
+        count = len(batch["units"])
+        outcomes = load_outcomes(xcom, read_outcomes=read) if xcom else [LOST] * count
+        for unit, outcome in zip(batch["units"], outcomes, strict=True):
+            ends.append(UnitEnd([unit["zarr_url"]], False, outcome, batch["index"]))
+    return ends
+
+
+ReadOutcomes = Callable[[str, int], list[Outcome]]
+"""Reads the outcomes of an attempt folder through the resource, where an XCom only refers to them."""
+
+
+def image_statuses(
+    input_urls: Sequence[str], ends: Sequence[UnitEnd], fingerprint: str, error: str | None = None
+) -> list[ImageStatus]:
+    """
+    Return the status of every input image of a step, for the history.
+
+    :param error: an error of merging: then every image failed with it.
+    """
+    statuses = input_statuses(input_urls, [end.result() for end in ends])
+    own = {url: end for end in ends for url in end.zarr_urls}
+    first_error = error or next((end.outcome.error.message for end in ends if end.outcome.error), None)
+    return [
+        _image_status(url, statuses[url] if error is None else "failed", own.get(url), fingerprint, first_error)
+        for url in input_urls
+    ]
+
+
+def _image_status(
+    url: str, status: str, end: UnitEnd | None, fingerprint: str, first_error: str | None
+) -> ImageStatus:
+    outcome = end.outcome if end else None
+    own_error = outcome.error.message if outcome and outcome.error else None
+    return ImageStatus(
+        zarr_url=url,
+        status=status,
+        map_index=end.map_index if end else None,
+        log=outcome.log if outcome else None,
+        fingerprint=fingerprint,
+        error=(own_error or first_error) if status == "failed" else None,
+        started_at=_utc(outcome.started_at) if outcome else None,
+        seconds=outcome.seconds if outcome else None,
+        max_rss_mb=outcome.max_rss_mb if outcome else None,
+    )
+
+
+def _utc(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

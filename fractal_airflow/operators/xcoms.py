@@ -1,0 +1,44 @@
+"""What the tasks of one step hand to each other as XComs."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+STEP_KEY = "step"
+"""Under this key select tells merge what the step works on."""
+
+INIT_KEY = "init"
+"""Under this key the init half of a compound task leaves its outcome: its return value is the batches."""
+
+
+class Unit(TypedDict):
+    """One call of a task's command: on an image, or on a parallelization item."""
+
+    zarr_url: str
+    init_args: NotRequired[dict[str, Any]]
+
+
+class Batch(TypedDict):
+    """The units of one mapped task instance."""
+
+    index: int
+    label: str
+    units: list[Unit]
+
+
+class RunState(TypedDict):
+    """What one step leaves to the next: the dataset, and the filters of the run."""
+
+    dataset: str
+    zarr_dir: str | None
+    type_filters: dict[str, bool]
+    attribute_filters: dict[str, list[Any]]
+    version: NotRequired[int]
+
+
+class StepState(TypedDict):
+    """What select found out, for merge."""
+
+    run: RunState
+    active: bool
+    fingerprint: NotRequired[str]

@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from task import ends_with_one_of, run
+
+
+def project_compute(*, zarr_url, init_args, fail_for=()):
+    if ends_with_one_of(zarr_url, fail_for):
+        raise ValueError(f"{zarr_url} is out of focus")
+    Path(zarr_url).mkdir(parents=True, exist_ok=True)
+    return {"image_list_updates": [{"zarr_url": zarr_url, "origin": init_args["origin"]}]}
+
+
+if __name__ == "__main__":
+    run(project_compute)
