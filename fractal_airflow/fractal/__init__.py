@@ -1,7 +1,6 @@
-"""The rules of Fractal: what a workflow means. Nothing here knows of Airflow."""
+"""The rules of Fractal, independent of Airflow: what images, outputs, packages and workflows mean."""
 
-from __future__ import annotations
-
+from fractal_airflow.fractal.arguments import RESERVED
 from fractal_airflow.fractal.dataset_file import DatasetFile, dump_dataset, parse_dataset
 from fractal_airflow.fractal.filters import (
     filter_images,
@@ -10,10 +9,22 @@ from fractal_airflow.fractal.filters import (
     select_images,
     step_type_filters,
 )
-from fractal_airflow.fractal.images import Image, Scalar, dump_image, parse_images
+from fractal_airflow.fractal.images import Image, dump_image, parse_images
 from fractal_airflow.fractal.manifest import Manifest, TaskManifest, load_manifest
-from fractal_airflow.fractal.merging import UnitResult, apply_output, input_statuses, merge_outputs, merge_step
+from fractal_airflow.fractal.merging import (
+    UnitResult,
+    apply_output,
+    input_statuses,
+    merge_outputs,
+    merge_step,
+)
 from fractal_airflow.fractal.package import TaskPackage
+from fractal_airflow.fractal.resolve import (
+    ResolvedTask,
+    check_step_arguments,
+    check_workflow,
+    resolve_workflow,
+)
 from fractal_airflow.fractal.task_output import (
     ImageUpdate,
     ParallelizationItem,
@@ -22,32 +33,26 @@ from fractal_airflow.fractal.task_output import (
     parse_task_output,
 )
 from fractal_airflow.fractal.workflow import (
-    ResolvedTask,
     Workflow,
-    WorkflowTask,
-    check_step_arguments,
-    check_workflow,
     dump_workflow,
     load_workflow,
-    resolve_workflow,
     workflow_of_task,
     workflow_slice,
 )
 
 __all__ = [
+    "RESERVED",
     "DatasetFile",
     "Image",
     "ImageUpdate",
     "Manifest",
     "ParallelizationItem",
     "ResolvedTask",
-    "Scalar",
     "TaskManifest",
     "TaskOutput",
     "TaskPackage",
     "UnitResult",
     "Workflow",
-    "WorkflowTask",
     "apply_output",
     "check_step_arguments",
     "check_workflow",

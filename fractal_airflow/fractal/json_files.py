@@ -39,7 +39,7 @@ def parse_model(model: type[Model], data: object, *, where: str) -> Model:
     :raises WorkflowError: naming every field that is wrong.
     """
     if not isinstance(data, Mapping):
-        raise WorkflowError(f"{where}: must hold a JSON object, not {_json_type(data)}")
+        raise WorkflowError(f"{where}: must hold a JSON object, such as {{…}}, not {data!r:.100}")
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
@@ -69,18 +69,6 @@ def _problems(error: ValidationError) -> list[str]:
         path = field_path(item["loc"])
         problems.append(f"{path}: {message}" if path else message)
     return problems
-
-
-def _json_type(data: object) -> str:
-    names = {
-        list: "a list",
-        str: "a text",
-        type(None): "null",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(data), type(data).__name__)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -40,19 +41,17 @@ class _Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, data: Any) -> Any:
-        return (
-            {key: value for key, value in data.items() if value is not None}
-            if isinstance(data, dict)
-            else data
-        )
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
 
 
 class TaskManifest(_Model):
     """
     One task of a package.
 
-    Its commands are ``executable_…``, a path relative to the package folder, run by the package's interpreter; a
-    task written by hand may give a whole ``command_…`` in its place.
+    Its commands are ``executable_…``: a path relative to the package folder, run by the package's
+    interpreter. A task written by hand may give a whole ``command_…`` in its place.
     """
 
     name: str = Field(min_length=1)
@@ -116,23 +115,26 @@ class TaskManifest(_Model):
 
     @model_validator(mode="after")
     def _fits_its_commands(self) -> TaskManifest:
-        for half in HALVES:
-            if self.executable(half) is not None and self.command(half) is not None:
-                raise ValueError(f"give executable_{half} or command_{half}, not both")
         has = tuple(half for half in HALVES if self.executable(half) or self.command(half))
         if not has:
-            raise ValueError("has neither executable_non_parallel nor executable_parallel")
+            raise ValueError(
+                f"task {self.name!r} has neither executable_non_parallel nor executable_parallel"
+            )
         if "type" not in self.model_fields_set:
             self.type = _TYPE_OF_HALVES[has]
         if has != self.halves:
-            needs, found = (
-                " and ".join(f"executable_{half}" for half in halves) for halves in (self.halves, has)
+            raise ValueError(
+                f"task {self.name!r} is of type {self.type}, which has {_executables(self.halves)}, "
+                f"but it has {_executables(has)}"
             )
-            raise ValueError(f"a task of type {self.type} has {needs}, but this one has {found}")
-        for half in set(HALVES) - set(has):
+        for half in HALVES:
+            if half in has and self.executable(half) and self.command(half):
+                raise ValueError(f"task {self.name!r}: give executable_{half} or command_{half}, not both")
             for field in (f"meta_{half}", f"args_schema_{half}"):
-                if getattr(self, field):
-                    raise ValueError(f"{field} must be empty, since there is no executable_{half}")
+                if half not in has and getattr(self, field):
+                    raise ValueError(
+                        f"task {self.name!r}: {field} must be empty, since there is no executable_{half}"
+                    )
         return self
 
 
@@ -165,9 +167,7 @@ class Manifest(_Model):
         names = self.task_names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
-                f"task_list: task names must be unique; {', '.join(map(repr, twice))} occurs twice"
-            )
+            raise ValueError(f"task_list: task names must be unique; twice there: {', '.join(twice)}")
         for task in self.task_list if self.has_args_schemas else ():
             for half in task.halves:
                 if task.args_schema(half) is None:
@@ -189,6 +189,10 @@ def load_manifest(path: Path | str) -> Manifest:
         if task.docs_info and task.docs_info.startswith(_DOCS_FILE):
             task.docs_info = _read_docs(path.parent, task.docs_info.removeprefix(_DOCS_FILE).strip())
     return manifest
+
+
+def _executables(halves: Iterable[Half]) -> str:
+    return " and ".join(f"executable_{half}" for half in halves)
 
 
 def _read_docs(folder: Path, name: str) -> str | None:

@@ -39,7 +39,7 @@ class TaskPackage:
 
         :param env_dir: the environment's folder, which has ``bin/python`` in it.
         :param name: the package's name, in any spelling.
-        :raises WorkflowError: where there is no such environment, no such package in it, or its manifest is wrong.
+        :raises WorkflowError: where there is no such environment or package, or its manifest is wrong.
         """
         env = Path(env_dir).absolute()
         sites = sorted(env.glob("lib/python3*/site-packages"))
@@ -55,7 +55,7 @@ class TaskPackage:
                     raise WorkflowError(
                         f"Package {name} in {env} is no Fractal task package: it has no {MANIFEST_FILE}"
                     )
-                return cls._load(manifest, str(python), name=distribution.name, version=distribution.version)
+                return cls._load(manifest, str(python), distribution)
         known = sorted(found.parent.name for site in sites for found in site.glob(f"*/{MANIFEST_FILE}"))
         raise WorkflowError(
             f"There is no package {name} in {env}: install it there; "
@@ -68,32 +68,28 @@ class TaskPackage:
         Return the package of a folder that has a manifest in it.
 
         :param directory: an installed package's folder, or its ``__FRACTAL_MANIFEST__.json``.
-        :param python: the interpreter; default: that of the environment which the folder is in, else one beside the
-            folder, else ``python3``.
+        :param python: the interpreter; default: that of the environment which the folder is in, else one
+            beside the folder, else ``python3``.
         :raises WorkflowError: where there is no manifest, or it is wrong.
         """
         path = Path(directory).absolute()
         manifest = path / MANIFEST_FILE if path.is_dir() else path
         if not manifest.is_file():
-            raise WorkflowError(f"{path} is no task package: there is no {MANIFEST_FILE}")
+            raise WorkflowError(
+                f"{path} is no task package: give the folder that has a {MANIFEST_FILE} in it"
+            )
         folder = manifest.parent
-        distribution = _distribution_of(folder)
-        if distribution is None:
-            return cls._load(manifest, python or _python_of(folder))
-        return cls._load(
-            manifest, python or _python_of(folder), name=distribution.name, version=distribution.version
-        )
+        return cls._load(manifest, python or _python_of(folder), _distribution_of(folder))
 
     @classmethod
-    def _load(
-        cls, path: Path, python: str, *, name: str | None = None, version: str | None = None
-    ) -> TaskPackage:
+    def _load(cls, path: Path, python: str, distribution: Distribution | None) -> TaskPackage:
         manifest = load_manifest(path)
-        extra = manifest.model_extra or {}
-        # A package that was never installed may tell its own name and version.
-        name = name or str(extra.get("pkg_name") or path.parent.name)
-        version = version or (str(extra["version"]) if extra.get("version") else None)
-        return cls(name=name, version=version, directory=path.parent, manifest=manifest, python=python)
+        if distribution is not None:
+            return cls(distribution.name, distribution.version, path.parent, manifest, python)
+        # The manifest of a package that was never installed may tell its name and version.
+        told = manifest.model_extra or {}
+        name, version = told.get("pkg_name") or path.parent.name, told.get("version")
+        return cls(str(name), None if version is None else str(version), path.parent, manifest, python)
 
     def command(self, task: TaskManifest, half: Half) -> list[str]:
         """
