@@ -147,7 +147,8 @@ def _message(error: ValidationError) -> str:
         unknown = [repr(name) for name in _object(error.instance) if name not in known]
         return f"unknown argument {', '.join(unknown)}; known are {', '.join(known) or 'none'}"
     if error.context:
-        each = dict.fromkeys(_shortened(inner.message) for inner in error.context)
+        kinds = [inner for inner in error.context if _is_of_another_kind(inner)]
+        each = dict.fromkeys(_shortened(inner.message) for inner in kinds or error.context)
         return f"{_shortened(repr(error.instance))} is none of what is allowed here: {'; '.join(each)}"
     if error.validator == "oneOf":
         tag = _object(_object(error.schema).get("discriminator")).get("propertyName")
