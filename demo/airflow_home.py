@@ -69,7 +69,9 @@ class AirflowHome:
             "database": {"sql_alchemy_conn": f"sqlite:///{_escape(self.folder / 'airflow.db')}"},
             "api": {"host": HOST, "port": port, "base_url": url},
             "api_auth": {},
-            "scheduler": {"scheduler_idle_sleep_time": 0.2},  # a plate of this size is done in seconds
+            # The steps of a small plate take seconds: look often for what is ready, and for what has ended.
+            "scheduler": {"scheduler_idle_sleep_time": 0.2},
+            "workers": {"min_heartbeat_interval": 1},
             "fractal_airflow": {
                 "dataset_file": _escape(self.dataset_store),
                 "work_dir": _escape(self.work_dir),

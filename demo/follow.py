@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 
 from airflow_api import AirflowApi
 from airflow_processes import Components, log_tail
 from command import DemoError
-from progress import StepProgress, Task, first_failure, step_groups, step_progress
+from progress import StepProgress, Task, first_failure, step_groups, step_line, step_progress
 
 from fractal_airflow.dataset import DatasetStore
 
@@ -16,66 +17,70 @@ POLL_S = 0.5
 CLEAR_LINE = "\r\033[K"
 
 
-def follow_run(
-    api: AirflowApi, components: Components, dag_id: str, run_id: str, names: list[str], store: DatasetStore
-) -> None:
+@dataclass(frozen=True)
+class RunFollower:
     """
-    Follow a run until it ends.
+    Follows one run.
 
-    :param names: what the steps are called, in the order of the workflow.
-    :raises DemoError: where the run fails, or a component of Airflow ends.
+    :param run_id: the name of the run, and of its dataset.
+    :param step_names: what the steps are called, in the order of the workflow.
     """
-    groups = step_groups(api.tasks(dag_id))
-    width = max(map(len, names))
-    reported = 0
-    while True:
-        components.check()
-        state = api.run_state(dag_id, run_id)
-        instances = api.task_instances(dag_id, run_id)
-        steps = step_progress(groups, instances)
-        while reported < len(steps) and steps[reported].has_ended:
-            line = step_line(steps[reported], f"{reported + 1}/{len(steps)}", names[reported].ljust(width))
-            print(f"{_cleared()}{line}  {step_outcome(store, run_id, reported)}".rstrip(), flush=True)
-            reported += 1
-        if state == "success":
-            return
-        if state == "failed":
-            raise DemoError(failure_text(components, dag_id, run_id, instances))
-        if reported < len(steps):
-            _show_current(f"{reported + 1}/{len(steps)}  {names[reported]}", steps[reported])
-        time.sleep(POLL_S)
 
+    api: AirflowApi
+    components: Components
+    store: DatasetStore
+    dag_id: str
+    run_id: str
+    step_names: list[str]
 
-def step_line(step: StepProgress, number: str, name: str) -> str:
-    """Return the line that says how a step ended."""
-    word = "failed" if step.has_failed else "done"
-    return f"  {number}  {name}  {word} in {step.seconds:5.1f} s"
+    def follow(self) -> None:
+        """
+        Follow the run until it ends.
 
+        :raises DemoError: where the run fails, or a component of Airflow ends.
+        """
+        groups = step_groups(self.api.tasks(self.dag_id))
+        reported = 0
+        while True:
+            self.components.check()
+            state = self.api.run_state(self.dag_id, self.run_id)
+            instances = self.api.task_instances(self.dag_id, self.run_id)
+            steps = step_progress(groups, instances)
+            while reported < len(steps) and steps[reported].has_ended:
+                self._report(steps[reported], reported)
+                reported += 1
+            if state == "failed":
+                raise DemoError(self._failure(instances))
+            if state == "success":
+                return
+            if reported < len(steps) and sys.stdout.isatty():
+                running = ", ".join(steps[reported].running)
+                sys.stdout.write(f"{CLEAR_LINE}  {self._title(reported)}  {running} ...")
+                sys.stdout.flush()
+            time.sleep(POLL_S)
 
-def step_outcome(store: DatasetStore, run_id: str, index: int) -> str:
-    """Return what a step did to the dataset, which has the name of its run."""
-    added = sum(version.added for version in store.versions(run_id) if version.step == index)
-    done = sum(status.status == "done" for status in store.statuses(run_id, step=index))
-    counts = {"processed": done, "added": added}
-    return ", ".join(f"{count} images {what}" for what, count in counts.items() if count)
+    def _report(self, step: StepProgress, index: int) -> None:
+        outcome = self._outcome(index) if step.verdict == "done" else ""
+        if sys.stdout.isatty():
+            sys.stdout.write(CLEAR_LINE)
+        print("  ", step_line(step, self._title(index)), outcome, flush=True)
 
+    def _title(self, index: int) -> str:
+        width = max(map(len, self.step_names))
+        return f"{index + 1}/{len(self.step_names)}  {self.step_names[index]:{width}}"
 
-def failure_text(components: Components, dag_id: str, run_id: str, instances: list[Task]) -> str:
-    """Return which task failed first, the end of its log, and where the log is."""
-    failed = first_failure(instances)
-    if failed is None:
-        return f"the run {run_id} failed before any of its tasks did"
-    log = components.home.task_log(dag_id, run_id, failed)
-    return f"the task {failed['task_id']} failed.\n{log_tail(log)}\nIts log: {log}"
+    def _outcome(self, index: int) -> str:
+        """Return what a step did to the dataset."""
+        versions = self.store.versions(self.run_id)
+        added = sum(version.added for version in versions if version.step == index)
+        done = sum(status.status == "done" for status in self.store.statuses(self.run_id, step=index))
+        counts = {"processed": done, "added": added}
+        return ", ".join(f"{count} images {what}" for what, count in counts.items() if count)
 
-
-def _show_current(step_name: str, step: StepProgress) -> None:
-    """Show on a terminal what runs now, on a line that the next one replaces."""
-    if sys.stdout.isatty():
-        running = sorted({task["task_id"].rpartition(".")[2] for task in step.running})
-        sys.stdout.write(f"{CLEAR_LINE}  {step_name}  {', '.join(running)} ...")
-        sys.stdout.flush()
-
-
-def _cleared() -> str:
-    return CLEAR_LINE if sys.stdout.isatty() else ""
+    def _failure(self, instances: list[Task]) -> str:
+        """Return which task failed first, the end of its log, and where the log is."""
+        failed = first_failure(instances)
+        if failed is None:
+            return f"the run {self.run_id} failed before any of its tasks did"
+        log = self.components.home.task_log(self.dag_id, self.run_id, failed)
+        return f"the task {failed['task_id']} failed.\n{log_tail(log)}\nIts log: {log}"

@@ -23,16 +23,22 @@ class StepProgress:
     instances: list[Task]
 
     @property
-    def running(self) -> list[Task]:
-        return [instance for instance in self.instances if instance["state"] == "running"]
+    def running(self) -> list[str]:
+        """The tasks that run now, by their names within the step."""
+        ids = {instance["task_id"] for instance in self.instances if instance["state"] == "running"}
+        return sorted(task_id.rpartition(".")[2] for task_id in ids)
 
     @property
     def has_ended(self) -> bool:
         return bool(self.instances) and all(instance["state"] in ENDED for instance in self.instances)
 
     @property
-    def has_failed(self) -> bool:
-        return any(instance["state"] in (FAILED, "upstream_failed") for instance in self.instances)
+    def verdict(self) -> str:
+        """How a step ended."""
+        states = {instance["state"] for instance in self.instances}
+        if FAILED in states:
+            return "failed"
+        return "not run" if "upstream_failed" in states else "done"
 
     @property
     def seconds(self) -> float:
@@ -60,6 +66,13 @@ def step_progress(groups: Iterable[str], instances: Iterable[Task]) -> list[Step
     for instance in instances:
         by_group[_group(instance["task_id"])].append(instance)
     return [StepProgress(group, members) for group, members in by_group.items()]
+
+
+def step_line(step: StepProgress, title: str) -> str:
+    """Return the line that says how a step ended."""
+    if step.verdict == "not run":
+        return f"{title}  not run"
+    return f"{title}  {step.verdict} in {step.seconds:5.1f} s "
 
 
 def first_failure(instances: Iterable[Task]) -> Task | None:

@@ -16,11 +16,11 @@ from pathlib import Path
 from airflow_start import running_airflow, wait_for_dag
 from command import only_one, run_command
 from environments import CONVERTERS, CORE, make_environments
-from follow import follow_run
+from follow import RunFollower
 from layout import DAG_ID, PROJECT, Layout, RunFolder, step_names
 from nuclei_image import fetch_image
 from rich.console import Console
-from summary import summary
+from summary import print_summary
 
 from fractal_airflow.dataset import DatasetStore
 
@@ -46,7 +46,7 @@ def run_workflow(layout: Layout, run: RunFolder, store: DatasetStore) -> None:
         params = {"dataset": run.run_id, "zarr_dir": str(run.zarr_dir), "raw_plate": str(run.raw_plate)}
         api.trigger(DAG_ID, run.run_id, params)
         print(f"DAG {DAG_ID}, run {run.run_id}, to be seen at {api.url} while it runs", flush=True)
-        follow_run(api, components, DAG_ID, run.run_id, step_names(), store)
+        RunFollower(api, components, store, DAG_ID, run.run_id, step_names()).follow()
 
 
 def show_results(layout: Layout, run: RunFolder, store: DatasetStore) -> None:
@@ -66,7 +66,7 @@ def show_results(layout: Layout, run: RunFolder, store: DatasetStore) -> None:
         "Dataset store": layout.airflow.dataset_store,
         "Task environments": layout.environments,
     }
-    Console().print(summary(dataset, json.loads(run.nuclei.read_text()), places))
+    print_summary(dataset, json.loads(run.nuclei.read_text()), places, Console())
     print("\nSee the run in Airflow: make ui")
 
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+MIN_WIDTH = 100  # where the output is no terminal
 
 
-def image_table(dataset: dict[str, Any]) -> Table:
+def image_table(dataset: Mapping[str, Any]) -> Table:
     """Return the image list of a dataset export, with paths relative to its ``zarr_dir``."""
-    table = Table(title=f"{len(dataset['images'])} images of dataset {dataset['name']}", title_justify="left")
-    for column in ("zarr_url", "origin", "attributes", "types"):
-        table.add_column(column, overflow="fold")
+    images = dataset["images"]
+    attributes = sorted({name for image in images for name in image["attributes"]})
+    types = sorted({name for image in images for name in image["types"]})
+    table = Table(*("zarr_url", "origin", *attributes, *types), box=SIMPLE_HEAD)
     below = len(dataset["zarr_dir"]) + 1
-    for image in dataset["images"]:
+    for image in images:
         origin = image["origin"][below:] if image["origin"] else "-"
-        table.add_row(image["zarr_url"][below:], origin, _pairs(image["attributes"]), _pairs(image["types"]))
+        values = [image["attributes"].get(name, "-") for name in attributes]
+        values += [image["types"].get(name, "-") for name in types]
+        table.add_row(image["zarr_url"][below:], origin, *map(str, values))
     return table
 
 
-def nuclei_table(nuclei: dict[str, int]) -> Table:
+def nuclei_table(nuclei: Mapping[str, int]) -> Table:
     """Return the number of nuclei of each well, laid out as on the plate."""
     columns = sorted({well[1:] for well in nuclei})
-    table = Table(title=f"{sum(nuclei.values())} nuclei", title_justify="left")
-    table.add_column("")
+    table = Table("", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="right")
     for row in sorted({well[0] for well in nuclei}):
@@ -34,18 +38,15 @@ def nuclei_table(nuclei: dict[str, int]) -> Table:
     return table
 
 
-def places_table(places: Mapping[str, object]) -> Table:
-    """Return where everything lies."""
-    table = Table(title="Where everything lies", title_justify="left", show_header=False, box=None)
+def print_summary(
+    dataset: Mapping[str, Any], nuclei: Mapping[str, int], places: Mapping[str, object], console: Console
+) -> None:
+    """Print all of it; paths stay in one piece, to be copied."""
+    width = None if console.is_terminal else MIN_WIDTH
+    console.print(f"\n[bold]Image list of dataset {dataset['name']}[/]: {len(dataset['images'])} images")
+    console.print(image_table(dataset), width=width)
+    console.print(f"[bold]Nuclei per well[/]: {sum(nuclei.values())} in all")
+    console.print(nuclei_table(nuclei))
+    console.print("[bold]Where everything lies[/]")
     for name, place in places.items():
-        table.add_row(name, Text(str(place), overflow="fold"))
-    return table
-
-
-def summary(dataset: dict[str, Any], nuclei: dict[str, int], places: Mapping[str, object]) -> RenderableType:
-    """Return all that the demo prints at its end."""
-    return Group("", image_table(dataset), "", nuclei_table(nuclei), "", places_table(places))
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
+        console.print(f"  {name:18} {place}", soft_wrap=True, highlight=False, markup=False)
