@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk import DAG
+
 from fractal_airflow.cli.output import print_error
 from fractal_airflow.cli.run import DAG_ID, PLAN_FILE, RESOURCE_ID
 from fractal_airflow.dag import FractalDag
@@ -34,8 +36,10 @@ def main(folder: Path) -> int:
             write_result(Path(plan["result"]), plan["dataset"], steps, error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    dataset = get_dataset_store().get(plan["dataset"])
+    print(f"Dataset {dataset.name!r}: version {dataset.version}, {dataset.image_count} images")
     if error:
-        print_error(error)
+        print_error(error.splitlines()[0])
     return 1 if error else 0
 
 
@@ -65,6 +69,8 @@ def migrate_metadata_database() -> None:
 
 def run_dag(dag: FractalDag, params: dict[str, Any]) -> str:
     """Run the DAG in this process; return the state in which its run ended."""
+    # While Airflow fails the steps behind a failed one, it warns once a second that they cannot run.
+    logging.getLogger(DAG.__module__).setLevel(logging.ERROR)
     return str(dag.test(run_conf=params).state)
 
 
@@ -86,5 +92,4 @@ def write_result(path: Path, dataset: str, steps: list[dict[str, Any]], error: s
 
 
 if __name__ == "__main__":
-    logging.captureWarnings(True)
     sys.exit(main(Path(sys.argv[1])))

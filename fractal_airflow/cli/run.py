@@ -38,6 +38,7 @@ from fractal_airflow.operators.templates import is_template
 PLAN_FILE = "plan.json"
 DAG_ID = "fractal_run"
 RESOURCE_ID = "fractal_run_resource"
+OPERATOR_LOGGERS = "airflow.task.operators.fractal_airflow"
 
 
 @command
@@ -51,7 +52,7 @@ def run(args: Any) -> None:
     dags.mkdir()
     (dags / "fractal_run.py").write_text(_DAG_FILE, encoding="utf-8")
     sys.stdout.flush()
-    program = [sys.executable, "-m", "fractal_airflow.cli.follow", str(folder)]
+    program = [sys.executable, "-W", "ignore", "-m", "fractal_airflow.cli.follow", str(folder)]
     os.execve(sys.executable, program, {**os.environ, **run_environment(folder, args.resource)})
 
 
@@ -130,6 +131,11 @@ def run_environment(folder: Path, resource: str) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
+        # On the terminal: what the operators say, and nothing of how Airflow runs them.
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": f"{OPERATOR_LOGGERS}=INFO task=CRITICAL",
+        "AIRFLOW__LOGGING__LOG_FORMAT": "%(message)s",
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW__FRACTAL_AIRFLOW__REPORT_DIR": str(folder / "reports"),
         f"AIRFLOW_CONN_{RESOURCE_ID.upper()}": json.dumps({"conn_type": "fractal", "extra": _resource_extra(resource)}),
     }

@@ -19,17 +19,19 @@ _ERROR_OF_KIND: dict[str, type[FractalAirflowError]] = {
 }
 
 
-def raise_for_failures(step_name: str, zarr_urls: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+def failure(step_name: str, units: Sequence[tuple[str, Outcome]]) -> FractalAirflowError | None:
     """
-    Raise the error of the failed units, if there are any: how many, and the first one.
+    Return the error of the failed units, or None: how many there are, and the first one.
 
-    The class is that of the first unit that could succeed in another try, so that Airflow's retries run.
+    Its class is that of a unit that could succeed in another try, if there is one, so that Airflow's retries run.
+
+    :param units: the image that each unit was about, and how it ended.
     """
-    failed = [(index, outcome.error) for index, outcome in enumerate(outcomes) if outcome.error]
+    failed = [(url, outcome.error) for url, outcome in units if outcome.error]
     if not failed:
-        return
-    index, error = min(failed, key=lambda item: item[1].kind == "output")
-    where = f" ({zarr_urls[index]})" if len(zarr_urls) == len(outcomes) else ""
-    raise _ERROR_OF_KIND[error.kind](
-        f"{step_name}: {len(failed)} of {len(outcomes)} units failed. First error{where}: {error.message}"
+        return None
+    url, error = min(failed, key=lambda item: item[1].kind == "output")
+    where = f" ({url})" if url else ""
+    return _ERROR_OF_KIND[error.kind](
+        f"{step_name}: {len(failed)} of {len(units)} units failed. First error{where}: {error.message}"
     )

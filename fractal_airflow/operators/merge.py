@@ -13,7 +13,7 @@ from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.operators.base import FractalOperator
-from fractal_airflow.operators.failures import raise_for_failures
+from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.report import write_report
 from fractal_airflow.operators.step_units import UnitEnd, image_statuses, mapped_units, whole_list_unit
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
@@ -61,8 +61,10 @@ class MergeOutputsOperator(FractalOperator):
         input_urls = [unit["zarr_url"] for batch in self._pull(context, self.select_task_id) for unit in batch["units"]]
         ends = self._unit_ends(context, input_urls)
         version = self._merge(context, state, input_urls, ends)
-        self._report(context, ends)
-        raise_for_failures(self.step.name, [url for end in ends for url in end.zarr_urls], [e.outcome for e in ends])
+        error = failure(self.step.name, [(end.zarr_url or "", end.outcome) for end in ends])
+        write_report(context, self.step, ends, error, merged=True)
+        if error:
+            raise error
         types = {**state["run"]["type_filters"], **self.step.output_types}
         return RunState(**{**state["run"], "type_filters": types, "version": version})  # type: ignore[typeddict-item]
 
@@ -76,10 +78,12 @@ class MergeOutputsOperator(FractalOperator):
             return state
         if select_state == "skipped":
             raise AirflowSkipException(f"{self.step.name} was skipped")
-        message = f"{self.step.name}: nothing is merged, since its images could not be selected"
+        error = AirflowFailException(
+            f"{self.step.name}: nothing is merged, since its images could not be selected"
+        )
         if select_state == "failed":
-            self._report(context, [], f"{message}; see the log of {self.select_task_id}")
-        raise AirflowFailException(message)
+            write_report(context, self.step, [], error, merged=False)
+        raise error
 
     def _unit_ends(self, context: Context, input_urls: list[str]) -> list[UnitEnd]:
         read = FractalHook(self.resource).get_conn().read_outcomes
@@ -116,16 +120,13 @@ class MergeOutputsOperator(FractalOperator):
             )
         except ImageListError as error:
             store.record_statuses(name, step_run, image_statuses(input_urls, ends, fingerprint, str(error)))
-            self._report(context, ends, str(error))
+            write_report(context, self.step, ends, error, merged=False)
             raise
         self.log.info(
             "Dataset %r is at version %d: %d images added, %d updated, %d removed",
             *(name, merged.version, len(merged.added), len(merged.updated), len(merged.removed)),
         )
         return merged.version
-
-    def _report(self, context: Context, ends: list[UnitEnd], error: str | None = None) -> None:
-        write_report(context, index=self.step.index, name=self.step.name, ends=ends, error=error)
 
     @staticmethod
     def _pull(context: Context, task_id: str, key: str = "return_value") -> Any:

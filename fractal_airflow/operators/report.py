@@ -15,40 +15,42 @@ from fractal_airflow.operators.step_units import UnitEnd
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from fractal_airflow.fractal import ResolvedTask
+
 
 def write_report(
-    context: Context, *, index: int, name: str, ends: Sequence[UnitEnd], error: str | None = None
+    context: Context, step: ResolvedTask, ends: Sequence[UnitEnd], error: Exception | None, *, merged: bool
 ) -> None:
     """
     Write a step's report below ``[fractal_airflow] report_dir``, where that is set.
 
-    :param error: why the step failed as a whole: then none of its outputs was merged.
+    :param error: why the step failed.
+    :param merged: whether the outputs were merged: if not, every unit counts as failed.
     """
     report_dir = conf.get("fractal_airflow", "report_dir", fallback="")
     if not report_dir:
         return
     ti = context["ti"]
-    path = Path(report_dir, safe_name(ti.dag_id), safe_name(ti.run_id), f"{index}.json")
+    path = Path(report_dir, safe_name(ti.dag_id), safe_name(ti.run_id), f"{step.index}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(step_report(index, name, ends, error)), encoding="utf-8")
-
-
-def step_report(index: int, name: str, ends: Sequence[UnitEnd], error: str | None) -> dict[str, Any]:
-    """Return ``{"index", "name", "status", "error", "units"}`` of a step."""
-    units = [_unit_report(end, error) for end in ends]
-    failed = error is not None or any(unit["status"] == "failed" for unit in units)
-    return {
-        "index": index,
-        "name": name,
-        "status": "failed" if failed else "done",
-        "error": error or next((unit["error"] for unit in units if "error" in unit), None),
-        "units": units,
+    report = {
+        "index": step.index,
+        "name": step.name,
+        "status": "failed" if error else "done",
+        "error": str(error) if error else None,
+        "units": [unit_report(end, None if merged else str(error)) for end in ends],
     }
+    path.write_text(json.dumps(report), encoding="utf-8")
 
 
-def _unit_report(end: UnitEnd, error: str | None) -> dict[str, Any]:
-    message = end.outcome.error.message if end.outcome.error else error
-    report: dict[str, Any] = {"zarr_urls": list(end.zarr_urls), "status": "failed" if message else "done"}
-    if message:
-        report["error"] = message
+def unit_report(end: UnitEnd, step_error: str | None = None) -> dict[str, Any]:
+    """
+    Return ``{"zarr_urls", "status", "error"?}`` of a unit.
+
+    :param step_error: why nothing of the step was merged, where that is so.
+    """
+    error = end.outcome.error.message if end.outcome.error else step_error
+    report: dict[str, Any] = {"zarr_urls": list(end.zarr_urls), "status": "failed" if error else "done"}
+    if error:
+        report["error"] = error
     return report

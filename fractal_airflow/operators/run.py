@@ -15,7 +15,7 @@ from fractal_airflow.execution.units import Outcome, Work, dump_outcomes
 from fractal_airflow.fractal import ResolvedTask, parse_init_output, parse_task_output
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.operators.base import FractalOperator
-from fractal_airflow.operators.failures import raise_for_failures
+from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.select import cut_batches, plan_sizes
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, Batch, StepState, Unit
 
@@ -103,7 +103,10 @@ class RunUnitsOperator(FractalOperator):
             outcomes = self._resource.read_outcomes(str(attempt.folder), attempt.count)
         xcom = {"index": batch["index"], **dump_outcomes(outcomes, str(attempt.folder))}
         ti.xcom_push(key=key, value=xcom)
-        raise_for_failures(self.step_name, [unit["zarr_url"] for unit in batch["units"]], outcomes)
+        urls = [arguments.get("zarr_url", "") for arguments in unit_arguments]
+        error = failure(self.step_name, list(zip(urls, outcomes, strict=True)))
+        if error:
+            raise error
         attempt.take()
         return outcomes
 

@@ -32,11 +32,16 @@ class UnitEnd:
     outcome: Outcome
     map_index: int | None = None
 
+    @property
+    def zarr_url(self) -> str | None:
+        """The image of a unit that has one."""
+        return None if self.whole_list else self.zarr_urls[0]
+
     def result(self) -> UnitResult:
         """Return what the rules of merging want to know of it."""
         failed = self.outcome.status == "failed"
         return UnitResult(
-            zarr_url=None if self.whole_list else self.zarr_urls[0],
+            zarr_url=self.zarr_url,
             output=None if failed else parse_task_output(self.outcome.output),
             failed=failed,
         )
