@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,24 +16,35 @@ _CHUNK = 10_000
 def insert_rows(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Add the rows, whose values are in the order of the columns; they are never all in memory twice."""
-    if connection.dialect.name == "postgresql":
-        _copy_rows(connection, table, columns, rows)
-        return
-    remaining = iter(rows)
-    while chunk := [dict(zip(columns, row, strict=True)) for row in islice(remaining, _CHUNK)]:
-        connection.execute(sa.insert(table), chunk)
+    """Add the rows, whose values are in the order of the columns; they are never all in memory twice.
 
-
-def _copy_rows(
-    connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
-) -> None:
-    driver: Any = connection.connection.driver_connection
+    They go to the driver as they are: SQLAlchemy's own way would take twice as long.
+    """
     # Names of our own tables and columns, never of users: nothing to quote.
-    statement = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
+    into = f"{table.name} ({', '.join(columns)})"
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    insert = f"INSERT INTO {into} VALUES ({', '.join('?' * len(columns))})"
+    converted = _for_sqlite(connection.dialect, [table.c[name] for name in columns], rows)
+    while chunk := list(islice(converted, _CHUNK)):
+        connection.exec_driver_sql(insert, chunk)
+
+
+def _for_sqlite(
+    dialect: sa.Dialect, columns: Sequence[sa.Column[Any]], rows: Iterable[Sequence[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows with those values converted that SQLite has no type for: moments."""
+    converters = [(i, column.type.bind_processor(dialect)) for i, column in enumerate(columns)]
+    needed = [(i, convert) for i, convert in converters if convert is not None]
+    for row in rows:
+        values = list(row)
+        for i, convert in needed:
+            values[i] = convert(values[i])
+        yield tuple(values)
 
 
 def among(connection: sa.Connection, column: sa.Column[int], ids: Collection[int]) -> sa.ColumnElement[bool]:
