@@ -50,7 +50,7 @@ class TaskPackage:
             )
         for site in sites:
             for distribution in distributions(name=name, path=[str(site)]):
-                manifest = _manifest_of(distribution, site)
+                manifest = _manifest_of(name, distribution, site)
                 if manifest is None:
                     raise WorkflowError(
                         f"Package {name} in {env} is no Fractal task package: it has no {MANIFEST_FILE}"
@@ -85,11 +85,18 @@ class TaskPackage:
     def _load(cls, path: Path, python: str, distribution: Distribution | None) -> TaskPackage:
         manifest = load_manifest(path)
         if distribution is not None:
-            return cls(distribution.name, distribution.version, path.parent, manifest, python)
-        # The manifest of a package that was never installed may tell its name and version.
-        told = manifest.model_extra or {}
-        name, version = told.get("pkg_name") or path.parent.name, told.get("version")
-        return cls(str(name), None if version is None else str(version), path.parent, manifest, python)
+            name, version = _name_and_version(distribution)
+        else:
+            # The manifest of a package that was never installed may tell its name and version.
+            told = manifest.model_extra or {}
+            name, version = told.get("pkg_name"), told.get("version")
+        return cls(
+            name=str(name or path.parent.name),
+            version=None if version is None else str(version),
+            directory=path.parent,
+            manifest=manifest,
+            python=python,
+        )
 
     def command(self, task: TaskManifest, half: Half) -> list[str]:
         """
@@ -113,13 +120,20 @@ def canonical_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _manifest_of(distribution: Distribution, site: Path) -> Path | None:
+def _name_and_version(distribution: Distribution) -> tuple[str | None, str | None]:
+    # Not by the properties of these names: each reads all of the metadata, with the package's whole README in it.
+    head, _, _ = (distribution.read_text("METADATA") or "").partition("\n\n")
+    fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+    return fields.get("Name"), fields.get("Version")
+
+
+def _manifest_of(name: str, distribution: Distribution, site: Path) -> Path | None:
     """Return the manifest that came with an installed package."""
     files = distribution.files or []
     for file in files:
         if file.name == MANIFEST_FILE:
             return Path(str(distribution.locate_file(file)))
-    folder_name = canonical_name(distribution.name).replace("-", "_")
+    folder_name = canonical_name(name).replace("-", "_")
     roots = [site, *(root for file in files if file.suffix == ".pth" for root in _roots(site / file))]
     return next((path for root in roots if (path := root / folder_name / MANIFEST_FILE).is_file()), None)
 
