@@ -121,7 +121,7 @@ def canonical_name(name: str) -> str:
 
 
 def _name_and_version(distribution: Distribution) -> tuple[str | None, str | None]:
-    # Not by the properties of these names: each reads all of the metadata, with the package's whole README in it.
+    # The properties of these names would each parse all of the metadata, the package's README too.
     head, _, _ = (distribution.read_text("METADATA") or "").partition("\n\n")
     fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
     return fields.get("Name"), fields.get("Version")

@@ -36,7 +36,7 @@ SEGMENT_SCHEMA: dict[str, Any] = {
     },
     "required": ["zarr_url", "channel"],
 }
-"""Has what schemas of real tasks have: definitions, unions with a tag, nullable values, reserved arguments."""
+"""Has what real schemas have: definitions, a union with a tag, nullable values, reserved arguments."""
 
 
 def segment_task(**changes: Any) -> dict[str, Any]:

@@ -273,9 +273,11 @@ def test_filled_in_arguments_have_all_their_problems_told(package: TaskPackage) 
 
 def test_a_workflow_of_twenty_tasks_is_checked_in_no_time(package: TaskPackage) -> None:
     twenty = workflow(*[step("Segment", args_parallel=CHANNEL)] * 20)
-    resolve_workflow(twenty, [package])
 
-    started = time.process_time()
-    resolve_workflow(twenty, [package])
+    def seconds() -> float:
+        started = time.process_time()
+        resolve_workflow(twenty, [package])
+        return time.process_time() - started
 
-    assert time.process_time() - started < 0.04
+    # The best of some: a garbage collection of the whole test process may fall into any one of them.
+    assert min(seconds() for _ in range(5)) < 0.02
