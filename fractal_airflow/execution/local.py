@@ -29,6 +29,8 @@ POLL_SECONDS = 0.5
 SLOT_POLL_SECONDS = 0.2
 CANCEL_SECONDS = runner.GRACE_SECONDS + 1.0
 
+_KNOWN_CODES = (0, runner.EXIT_WRITING_FAILED, runner.EXIT_LOCKED, runner.EXIT_TERMINATED)
+
 # Airflow's variables carry secrets (database URLs, keys) and handles of the supervised task process.
 _AIRFLOW_VARIABLE = re.compile(r"_*AIRFLOW", re.IGNORECASE)
 
@@ -60,14 +62,20 @@ class LocalResource(Resource):
         """
         with self._slot(log) as slot_fd:
             follower = ResultsFollower(attempt, log)
-            code, message = self._run_runner(_interpreter(work), attempt, slot_fd, follower)
+            python = _interpreter(work)
+            code, message = self._run_runner(python, attempt, slot_fd, follower)
+            if code not in _KNOWN_CODES and python != sys.executable:
+                # Perhaps that Python is too old for the runner, or broken: its units can say so themselves.
+                log.warning("%s could not run the runner (exit code %d): %s", python, code, message)
+                code, message = self._run_runner(sys.executable, attempt, slot_fd, follower)
             if code == runner.EXIT_WRITING_FAILED:
                 raise ResourceError(
-                    f"The work folder {attempt.folder} cannot be written: {message} "
+                    f"The work folder {attempt.folder} cannot be written: "
+                    f"{message or _why_unwritable(attempt.folder)}. "
                     "Make room, or set another work_dir in the resource's connection."
                 )
             if code == runner.EXIT_LOCKED:
-                raise ResourceError(f"{message} Wait until it has ended, or end it.")
+                raise ResourceError(f"{message}: wait until it has ended, or end it.")
             follower.finish()
         if code:
             log.error("The runner of %s ended with code %d. %s", attempt.folder, code, message)
@@ -81,7 +89,7 @@ class LocalResource(Resource):
             shutil.copyfile(runner.__file__, program)
             errors = (attempt.folder / "runner-log.txt").open("w+b")
         except OSError as error:
-            return runner.EXIT_WRITING_FAILED, f"{error}."
+            return runner.EXIT_WRITING_FAILED, str(error)
         with errors:
             self._runner = subprocess.Popen(
                 [python, str(program), str(attempt.folder), str(os.getpid())],
@@ -159,6 +167,19 @@ def _follow(process: subprocess.Popen[bytes], follower: ResultsFollower) -> None
         process.wait()
     finally:
         os.close(pidfd)
+
+
+def _why_unwritable(folder: Path) -> str:
+    """Find out why a folder cannot be written, where the runner's own log could not be written either."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(1 << 16))
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return "the runner could not write its results"
 
 
 def _interpreter(work: Work) -> str:

@@ -14,6 +14,9 @@ from __future__ import annotations
 import sys
 
 _LOADED_BY_PYTHON = frozenset(sys.modules)
+_SAFE_PATH = getattr(sys.flags, "safe_path", False)
+if __name__ == "__main__" and not _SAFE_PATH:
+    del sys.path[0]  # the folder of this file: nothing is to be imported from there
 
 import atexit
 import collections
@@ -24,6 +27,7 @@ import gc
 import io
 import json
 import os
+import resource
 import select
 import signal
 import threading
@@ -429,8 +433,8 @@ class Generation:
         sys.argv = [script]
         self.script = script
         folder = os.path.dirname(os.path.realpath(script))
-        if not getattr(sys.flags, "safe_path", False):
-            sys.path[0] = folder
+        if not _SAFE_PATH:
+            sys.path.insert(0, folder)
         hidden = hidden_modules(folder)
         if hidden:
             raise UnfitError(f"{folder} has modules with the names of others that are loaded: {hidden}")
@@ -881,7 +885,7 @@ class Unit:
         self.started_at = time.time()
         self._clock = time.monotonic()
 
-    def measures(self, usage: Any) -> dict[str, Any]:
+    def measures(self, usage: resource.struct_rusage) -> dict[str, Any]:
         # Linux counts resident memory in KiB, macOS in bytes.
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         return {
@@ -1167,6 +1171,8 @@ def main(arguments: list[str]) -> int:
     try:
         signals.forget()
         code = schedule(batch, prctl, guard_pid)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
 
