@@ -1,8 +1,8 @@
 """
 From raw microscope images to measured nuclei: the DAG behind `make demo`.
 
-A whole workflow file as a DAG. Its raw images are a run parameter of its own, `raw_plate`, which the workflow's
-arguments name as `{{ params.raw_plate }}`.
+A whole workflow file as a DAG. Its raw images are a run parameter of its own, `raw_plate`, which the
+workflow's arguments name as `{{ params.raw_plate }}`.
 """
 
 from __future__ import annotations

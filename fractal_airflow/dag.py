@@ -10,7 +10,6 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, TaskGroup, XComArg
 
-from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import (
     ResolvedTask,
     TaskPackage,
@@ -19,6 +18,7 @@ from fractal_airflow.fractal import (
     resolve_workflow,
     workflow_of_task,
 )
+from fractal_airflow.fractal.manifest import Half
 from fractal_airflow.operators.merge import MergeOutputsOperator
 from fractal_airflow.operators.run import RunBatchOperator, RunInitOperator, RunNonParallelOperator
 from fractal_airflow.operators.select import SelectImagesOperator
@@ -34,7 +34,7 @@ class FractalTaskGroup(TaskGroup):
     :param task: the task's name in its package, or a task that is resolved already.
     :param package: the task package.
     :param dataset: (templated) a dataset's name, or the ``output`` of the group before.
-    :param zarr_dir: (templated) the folder in which tasks make OME-Zarrs; a converter makes the dataset with it.
+    :param zarr_dir: (templated) where tasks make OME-Zarrs; a converter makes the dataset with it.
     :param args_non_parallel: (templated) arguments of the non-parallel or init command.
     :param args_parallel: (templated) arguments of the parallel or compute command.
     :param meta_non_parallel: how to run the non-parallel or init command, over what the manifest says.
@@ -157,7 +157,7 @@ class FractalTaskGroup(TaskGroup):
             task_id="run", map_index_template="{{ label }}", **self._run_arguments("parallel")
         ).expand(batch=batches)
 
-    def _run_arguments(self, half: str) -> dict[str, Any]:
+    def _run_arguments(self, half: Half) -> dict[str, Any]:
         step = self.step
         return {
             "command": step.command(half),
@@ -321,12 +321,18 @@ def run_parameters(
 ) -> dict[str, Param]:
     """Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks."""
     names = {step.index: f"{step.index}: {step.name}" for step in steps}
-    which = {"type": "integer", "enum": list(names), "values_display": names, "section": "Part of the workflow"}
-    filters = {"type": "object", "section": "Filters"}
+    which: dict[str, Any] = {
+        "type": "integer",
+        "enum": list(names),
+        "values_display": names,
+        "section": "Part of the workflow",
+    }
+    filters: dict[str, Any] = {"type": "object", "section": "Filters"}
+    known: dict[str, Any] = {"default": dataset} if dataset else {}
     scalar = {"type": ["string", "number", "boolean"]}
     return {
         "dataset": Param(
-            *([dataset] if dataset else []),
+            **known,
             type="string",
             minLength=1,
             title="Dataset",
@@ -336,7 +342,7 @@ def run_parameters(
             zarr_dir,
             type=["null", "string"],
             title="Zarr folder",
-            description="Absolute path (or s3://…) under which tasks make OME-Zarrs; a known dataset has its own.",
+            description="Absolute path (or s3://…) below which tasks make OME-Zarrs; a known dataset has one.",
         ),
         "attribute_filters": Param(
             dict(attribute_filters or {}),
@@ -363,7 +369,7 @@ def workflow_docs(workflow: Workflow, steps: Sequence[ResolvedTask]) -> str:
     """Return the DAG's documentation in Markdown: the workflow and its steps."""
     lines = [f"### {workflow.name}", workflow.description or "", ""]
     for step in steps:
-        about = f" – {step.description}" if step.description else ""
+        about = f": {step.description}" if step.description else ""
         lines.append(f"{step.index}. **{step.name}** ({step.package.name} {step.package.version}){about}")
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ def get_dataset_store() -> DatasetStore:
     """
     Open the dataset store of this Airflow: ``[fractal_airflow] dataset_conn_id``, else ``dataset_file``.
 
-    :raises DatasetStoreError: where the connection is missing or of another kind, or the store does not answer.
+    :raises DatasetStoreError: where the connection is missing or of another kind.
     """
     conn_id = conf.get("fractal_airflow", "dataset_conn_id", fallback="")
     if not conn_id:
@@ -29,7 +29,7 @@ def get_dataset_store() -> DatasetStore:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         raise DatasetStoreError(
-            f"[fractal_airflow] dataset_conn_id names the Airflow connection {conn_id!r}, which does not exist: "
+            f"[fractal_airflow] dataset_conn_id names the connection {conn_id!r}, which does not exist: "
             "add it (type postgres or sqlite), or leave the setting empty to use an SQLite file"
         ) from None
     return DatasetStore(store_url(connection))

@@ -42,7 +42,7 @@ class FractalHook(BaseHook):
             raise ResourceError(f"Resource {self.fractal_conn_id!r}: {error}") from error
 
     def get_configuration(self) -> dict[str, Any]:
-        """Return the resource's configuration: the connection's fields, with Airflow's default work folder."""
+        """Return the resource's configuration: the connection's fields, with a default work folder."""
         return {"work_dir": conf.get("fractal_airflow", "work_dir"), **self._connection_extra()}
 
     def test_connection(self) -> tuple[bool, str]:
@@ -51,7 +51,10 @@ class FractalHook(BaseHook):
             resource = self.get_conn()
         except ResourceError as error:
             return False, str(error)
-        return True, f"A {resource.type} resource, {resource.slots} batches at once, runs in {resource.work_dir}"
+        return (
+            True,
+            f"A {resource.type} resource, {resource.slots} batches at once, runs in {resource.work_dir}",
+        )
 
     def _connection_extra(self) -> dict[str, Any]:
         try:

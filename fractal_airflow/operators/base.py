@@ -40,8 +40,9 @@ class FractalOperator(BaseOperator):
     """
     Base of this package's operators.
 
-    A templated value that is one whole ``{{ expression }}`` becomes the object that the expression stands for,
-    so a number stays a number; a text without a template stays as it is, whatever the DAG says of native objects.
+    A templated value that is one whole ``{{ expression }}`` becomes the object that the expression stands
+    for, so a number stays a number; a text without a template stays as it is, whatever the DAG says of native
+    objects.
     """
 
     ui_color = "#e8f4f8"

@@ -23,7 +23,7 @@ def failure(step_name: str, units: Sequence[tuple[str, Outcome]]) -> FractalAirf
     """
     Return the error of the failed units, or None: how many there are, and the first one.
 
-    Its class is that of a unit that could succeed in another try, if there is one, so that Airflow's retries run.
+    Its class is that of a unit that could succeed in another try, if there is one: Airflow then retries.
 
     :param units: the image that each unit was about, and how it ended.
     """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import TriggerRule
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from fractal_airflow.dataset import StepRun
-from fractal_airflow.exceptions import ImageListError
+from fractal_airflow.exceptions import DatasetStoreError, FractalAirflowError, ImageListError
 from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
@@ -19,7 +19,19 @@ from fractal_airflow.operators.step_units import UnitEnd, image_statuses, mapped
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, RetryPolicy
+
+
+ONLY_THE_STORE = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=DatasetStoreError, action=RetryAction.DEFAULT),
+        RetryRule(
+            exception=FractalAirflowError,
+            action=RetryAction.FAIL,
+            reason="only what is wrong with the dataset store can be better at another try",
+        ),
+    ]
+)
 
 
 class MergeOutputsOperator(FractalOperator):
@@ -44,9 +56,10 @@ class MergeOutputsOperator(FractalOperator):
         init_task_id: str | None = None,
         resource: str = "local",
         trigger_rule: str = TriggerRule.ALL_DONE,
+        retry_policy: RetryPolicy | None = ONLY_THE_STORE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(trigger_rule=trigger_rule, **kwargs)
+        super().__init__(trigger_rule=trigger_rule, retry_policy=retry_policy, **kwargs)
         self.step = step
         self.select_task_id = select_task_id
         self.init_task_id = init_task_id
@@ -56,31 +69,31 @@ class MergeOutputsOperator(FractalOperator):
     def execute(self, context: Context) -> RunState:
         """Return the dataset, its version and the run's filters, for the select of the next step."""
         state = self._selected(context)
+        run = state["run"]
         if not state["active"]:
-            return state["run"]
-        input_urls = [unit["zarr_url"] for batch in self._pull(context, self.select_task_id) for unit in batch["units"]]
+            return run
+        batches = self._pull(context, self.select_task_id)
+        input_urls = [unit["zarr_url"] for batch in batches for unit in batch["units"]]
         ends = self._unit_ends(context, input_urls)
         version = self._merge(context, state, input_urls, ends)
         error = failure(self.step.name, [(end.zarr_url or "", end.outcome) for end in ends])
         write_report(context, self.step, ends, error, merged=True)
         if error:
             raise error
-        types = {**state["run"]["type_filters"], **self.step.output_types}
-        return RunState(**{**state["run"], "type_filters": types, "version": version})  # type: ignore[typeddict-item]
+        return {**run, "type_filters": {**run["type_filters"], **self.step.output_types}, "version": version}
 
     def _selected(self, context: Context) -> StepState:
         """Return what select found, or end without touching the dataset where select did not get that far."""
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.select_task_id], run_ids=[ti.run_id])
         select_state = states.get(ti.run_id, {}).get(self.select_task_id)
-        state: StepState | None = self._pull(context, self.select_task_id, STEP_KEY)
-        if state and (select_state == "success" or not state["active"]):
+        state: StepState = self._pull(context, self.select_task_id, STEP_KEY) or StepState()
+        if "run" in state and (select_state == "success" or not state["active"]):
             return state
         if select_state == "skipped":
             raise AirflowSkipException(f"{self.step.name} was skipped")
-        error = AirflowFailException(
-            f"{self.step.name}: nothing is merged, since its images could not be selected"
-        )
+        reason = state.get("error", f"{self.select_task_id} did not run to its end")
+        error = AirflowFailException(f"{self.step.name}: nothing is merged: {reason}")
         if select_state == "failed":
             write_report(context, self.step, [], error, merged=False)
         raise error
@@ -102,7 +115,7 @@ class MergeOutputsOperator(FractalOperator):
         store = get_dataset_store()
         name, zarr_dir = state["run"]["dataset"], state["run"]["zarr_dir"]
         step_run = StepRun(ti.dag_id, ti.run_id, self.step.index, self.step.task_key)
-        fingerprint = state["fingerprint"]
+        fingerprint = state.get("fingerprint", "")
         results = [end.result() for end in ends]
         try:
             merged = store.merge(

@@ -1,10 +1,11 @@
-"""The tasks that run a step's commands: once over all images, the init of a compound task, or a batch of units."""
+"""The tasks that run a step's commands: over all images, the init of a compound task, or a batch of units."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseXCom
 
@@ -95,7 +96,7 @@ class RunUnitsOperator(FractalOperator):
             batch_folder(step_folder, batch["index"], work), work, generation=str(ti.max_tries)
         )
         self.log.info("%s: %d units in %s", self.step_name, len(work.units), attempt.folder)
-        outcomes = self._resource.run(work, attempt, log=self.log)
+        outcomes = self._resource.run(work, attempt, log=cast(logging.Logger, self.log))
         broken = _broken_outputs(outcomes, parse)
         if broken:
             for index, message in broken.items():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from fractal_airflow.dataset import DatasetStore
+from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.batching import batch_label, label_prefix
 from fractal_airflow.execution.resource import Resource
 from fractal_airflow.fractal import (
@@ -89,26 +90,37 @@ class SelectImagesOperator(FractalOperator):
 
     def execute(self, context: Context) -> list[Batch]:
         """Return the batches; what merge must know goes into the XCom ``step``."""
+        try:
+            state, batches = self._select()
+        except FractalAirflowError as error:
+            context["ti"].xcom_push(key=STEP_KEY, value=StepState(error=str(error)))
+            raise
+        context["ti"].xcom_push(key=STEP_KEY, value=state)
+        if not state["active"]:
+            raise AirflowSkipException(
+                f"Step {self.step.index} is outside the part of the workflow that runs"
+            )
+        return batches
+
+    def _select(self) -> tuple[StepState, list[Batch]]:
         run = self._run_state()
-        active = self.step.index in workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
-        if not active:
-            context["ti"].xcom_push(key=STEP_KEY, value=StepState(run=run, active=False))
-            raise AirflowSkipException(f"Step {self.step.index} is outside the part of the workflow that runs")
+        part = workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
+        if self.step.index not in part:
+            return StepState(run=run, active=False), []
         check_step_arguments(self.step, self.arguments)
         store = get_dataset_store()
         run = self._open_dataset(store, run)
         urls = self._input_urls(store, run)
-        state = StepState(run=run, active=True, fingerprint=fingerprint(self.step, self.arguments))
-        context["ti"].xcom_push(key=STEP_KEY, value=state)
         self.log.info("%s: %d images of dataset %r", self.step.name, len(urls), run["dataset"])
-        return self._batches(store, run, urls)
+        state = StepState(run=run, active=True, fingerprint=fingerprint(self.step, self.arguments))
+        return state, self._batches(store, run, urls)
 
     def _run_state(self) -> RunState:
         if isinstance(self.dataset, dict):
-            return RunState(**self.dataset)  # type: ignore[typeddict-item]
+            return cast(RunState, dict(self.dataset))
         return RunState(
             dataset=str(self.dataset),
-            zarr_dir=self.zarr_dir or None,
+            zarr_dir=self.zarr_dir or "",
             type_filters=parse_type_filters(_from_json(self.type_filters)),
             attribute_filters=parse_attribute_filters(_from_json(self.attribute_filters)),
         )
@@ -119,11 +131,10 @@ class SelectImagesOperator(FractalOperator):
         if not (self.step.is_converter and zarr_dir):
             store.get(name)
         dataset = store.get_or_create(name, zarr_dir) if zarr_dir else store.get(name)
-        return RunState(**{**run, "zarr_dir": dataset.zarr_dir})  # type: ignore[typeddict-item]
+        return {**run, "zarr_dir": dataset.zarr_dir, "version": dataset.version}
 
     def _input_urls(self, store: DatasetStore, run: RunState) -> list[str]:
         if self.step.is_converter:
-            run["version"] = store.get(run["dataset"]).version
             return []
         run["version"], images = store.snapshot(run["dataset"])
         type_filters = step_type_filters(
@@ -165,9 +176,9 @@ def plan_sizes(
     )
 
 
-def cut_batches(units: Sequence[Unit], sizes: Sequence[int], *, zarr_dir: str | None) -> list[Batch]:
+def cut_batches(units: Sequence[Unit], sizes: Sequence[int], *, zarr_dir: str) -> list[Batch]:
     """Cut the units of a step into batches, in order, with the labels that the UI shows."""
-    prefix = label_prefix([unit["zarr_url"] for unit in units], zarr_dir or "")
+    prefix = label_prefix([unit["zarr_url"] for unit in units], zarr_dir)
     batches: list[Batch] = []
     start = 0
     for index, size in enumerate(sizes):
@@ -179,7 +190,7 @@ def cut_batches(units: Sequence[Unit], sizes: Sequence[int], *, zarr_dir: str | 
 
 
 def fingerprint(step: ResolvedTask, arguments: dict[str, dict[str, Any]]) -> str:
-    """Return a digest of all that decides a step's result besides its images: package, version, task, arguments."""
+    """Return a digest of what decides a step's result besides its images: package, task, arguments."""
     what = [step.package.name, step.package.version, step.task_name, arguments]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -10,11 +10,14 @@ from typing import Any
 from fractal_airflow.dataset import ImageStatus
 from fractal_airflow.execution.units import Outcome, UnitError, load_outcomes
 from fractal_airflow.fractal import UnitResult, input_statuses, parse_task_output
+from fractal_airflow.fractal.merging import UnitStatus
 from fractal_airflow.operators.xcoms import Batch
 
 LOST = Outcome(
     "failed",
-    error=UnitError("job", "no result: its task instance ended before it could report; see that instance's log"),
+    error=UnitError(
+        "job", "no result: its task instance ended before it could report; see that instance's log"
+    ),
 )
 
 
@@ -84,13 +87,15 @@ def image_statuses(
     own = {url: end for end in ends for url in end.zarr_urls}
     first_error = error or next((end.outcome.error.message for end in ends if end.outcome.error), None)
     return [
-        _image_status(url, statuses[url] if error is None else "failed", own.get(url), fingerprint, first_error)
+        _image_status(
+            url, statuses[url] if error is None else "failed", own.get(url), fingerprint, first_error
+        )
         for url in input_urls
     ]
 
 
 def _image_status(
-    url: str, status: str, end: UnitEnd | None, fingerprint: str, first_error: str | None
+    url: str, status: UnitStatus, end: UnitEnd | None, fingerprint: str, first_error: str | None
 ) -> ImageStatus:
     outcome = end.outcome if end else None
     own_error = outcome.error.message if outcome and outcome.error else None

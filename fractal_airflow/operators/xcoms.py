@@ -27,18 +27,19 @@ class Batch(TypedDict):
 
 
 class RunState(TypedDict):
-    """What one step leaves to the next: the dataset, and the filters of the run."""
+    """What one step leaves to the next: the dataset, and the filters of the run. ``zarr_dir`` may be ""."""
 
     dataset: str
-    zarr_dir: str | None
+    zarr_dir: str
     type_filters: dict[str, bool]
     attribute_filters: dict[str, list[Any]]
     version: NotRequired[int]
 
 
 class StepState(TypedDict):
-    """What select found out, for merge."""
+    """What select found out, for merge; ``error`` is why it could not go on."""
 
-    run: RunState
-    active: bool
+    run: NotRequired[RunState]
+    active: NotRequired[bool]
     fingerprint: NotRequired[str]
+    error: NotRequired[str]
