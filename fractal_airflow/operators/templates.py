@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import XComArg
+
 from fractal_airflow.exceptions import WorkflowError
 
 if TYPE_CHECKING:
@@ -15,7 +17,9 @@ _WHOLE_EXPRESSION = re.compile(r"\s*\{\{((?:(?!\{\{|\}\}).)*)\}\}\s*", re.DOTALL
 
 
 def is_template(value: object) -> bool:
-    """Tell whether a string, or anything inside a list or dictionary, is filled in when the task runs."""
+    """Tell whether a value, or anything inside a list or dictionary, is filled in when the task runs."""
+    if isinstance(value, XComArg):
+        return True
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if isinstance(value, Mapping):
