@@ -47,6 +47,12 @@ def _for_sqlite(
         yield tuple(values)
 
 
+def fetch(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    """The rows of a large result, taken from the driver many at a time."""
+    for chunk in connection.execute(query).partitions(_CHUNK):
+        yield from chunk
+
+
 def among(connection: sa.Connection, column: sa.Column[int], ids: Collection[int]) -> sa.ColumnElement[bool]:
     """The condition that the column is one of these numbers, which are sent as one value however many."""
     if connection.dialect.name == "postgresql":

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.bulk import among, insert_rows
+from fractal_airflow.dataset.bulk import among, fetch, insert_rows
 from fractal_airflow.dataset.records import ImageStatus, StatusRecord
 from fractal_airflow.dataset.rows import check_text
 from fractal_airflow.dataset.schema import dataset, image_status, step_run
@@ -89,7 +89,10 @@ def read_statuses(
         newest = sa.select(sa.func.max(image_status.c.id)).select_from(joined).where(*where)
         newest = newest.group_by(step_run.c.step, step_run.c.task, image_status.c.zarr_url)
         query = query.where(image_status.c.id.in_(newest))
-    return [StatusRecord(**row) for row in connection.execute(query).mappings()]
+    return [
+        StatusRecord(*values, dag_id=dag, run_id=run, step=number, task=task, recorded_at=at)
+        for *values, dag, run, number, task, at in fetch(connection, query)
+    ]
 
 
 def mean_seconds(connection: sa.Connection, task: str, name: str | None) -> float | None:

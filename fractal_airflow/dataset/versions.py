@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.bulk import among, insert_rows
+from fractal_airflow.dataset.bulk import among, fetch, insert_rows
 from fractal_airflow.dataset.records import Diff, Merged, VersionOrigin
 from fractal_airflow.dataset.rows import ImageRow, to_images, to_row
 from fractal_airflow.dataset.schema import dataset, dataset_version, image
@@ -52,7 +52,7 @@ def select_rows(connection: sa.Connection, head: Head, where: sa.ColumnElement[b
     """The image rows of a dataset that meet a condition, in the order in which images were added."""
     columns = [image.c[name] for name in ImageRow._fields]
     query = sa.select(*columns).where(image.c.dataset_id == head.id, where).order_by(image.c.position)
-    return [ImageRow(*row) for row in connection.execute(query)]
+    return [ImageRow(*row) for row in fetch(connection, query)]
 
 
 def compare(connection: sa.Connection, head: Head, a: int, b: int) -> Diff:
