@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from airflow_home import AirflowHome
-from command import DemoError
+from command import INTERRUPTIONS, DemoError
 
 COMMANDS = {
     "api-server": ("api-server",),
@@ -22,7 +22,7 @@ COMMANDS = {
     "scheduler": ("scheduler", "--skip-serve-logs"),  # the API server reads the logs from this disk
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-GRACE_S = 8.0
+GRACE_S = 5.0
 LOG_TAIL_LINES = 15
 PR_SET_PDEATHSIG = 1
 
@@ -63,14 +63,15 @@ class Components:
 
     def stop(self) -> None:
         """Stop all components and their children: politely first, and after a while for good."""
-        deadline = time.monotonic() + GRACE_S
-        signal_sessions(self._sessions(), signal.SIGTERM)
-        while session_members(self._sessions()) and time.monotonic() < deadline:
-            self._reap()
-            time.sleep(0.05)
-        signal_sessions(self._sessions(), signal.SIGKILL)
-        for process in self.processes.values():
-            process.wait()
+        with _uninterrupted():
+            deadline = time.monotonic() + GRACE_S
+            signal_sessions(self._sessions(), signal.SIGTERM)
+            while session_members(self._sessions()) and time.monotonic() < deadline:
+                self._reap()
+                time.sleep(0.05)
+            signal_sessions(self._sessions(), signal.SIGKILL)
+            for process in self.processes.values():
+                process.wait()
 
     def _sessions(self) -> set[int]:
         return {process.pid for process in self.processes.values()}
@@ -144,6 +145,17 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no impatient second Ctrl-C keep the block from its end."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _end_with_parent() -> None:

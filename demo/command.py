@@ -12,6 +12,7 @@ from pathlib import Path
 
 FAILED = 1
 INTERRUPTED = 130
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoError(RuntimeError):
@@ -20,7 +21,7 @@ class DemoError(RuntimeError):
 
 def run_command(action: Callable[[], None]) -> int:
     """Run a command of the demo and return its exit code; whatever ends it, it cleans up behind itself."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTIONS:
         signal.signal(number, _interrupt)
     try:
         action()

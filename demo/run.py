@@ -19,7 +19,6 @@ from environments import CONVERTERS, CORE, make_environments
 from follow import RunFollower
 from layout import DAG_ID, PROJECT, Layout, RunFolder, step_names
 from nuclei_image import fetch_image
-from rich.console import Console
 from summary import print_summary
 
 from fractal_airflow.dataset import DatasetStore
@@ -66,7 +65,7 @@ def show_results(layout: Layout, run: RunFolder, store: DatasetStore) -> None:
         "Dataset store": layout.airflow.dataset_store,
         "Task environments": layout.environments,
     }
-    print_summary(dataset, json.loads(run.nuclei.read_text()), places, Console())
+    print_summary(dataset, json.loads(run.nuclei.read_text()), places)
     print("\nSee the run in Airflow: make ui")
 
 

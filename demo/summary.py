@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-MIN_WIDTH = 100  # where the output is no terminal
+PLAIN_WIDTH = 100  # where the output is no terminal
 
 
 def image_table(dataset: Mapping[str, Any]) -> Table:
@@ -39,12 +40,12 @@ def nuclei_table(nuclei: Mapping[str, int]) -> Table:
 
 
 def print_summary(
-    dataset: Mapping[str, Any], nuclei: Mapping[str, int], places: Mapping[str, object], console: Console
+    dataset: Mapping[str, Any], nuclei: Mapping[str, int], places: Mapping[str, object]
 ) -> None:
     """Print all of it; paths stay in one piece, to be copied."""
-    width = None if console.is_terminal else MIN_WIDTH
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     console.print(f"\n[bold]Image list of dataset {dataset['name']}[/]: {len(dataset['images'])} images")
-    console.print(image_table(dataset), width=width)
+    console.print(image_table(dataset))
     console.print(f"[bold]Nuclei per well[/]: {sum(nuclei.values())} in all")
     console.print(nuclei_table(nuclei))
     console.print("[bold]Where everything lies[/]")

@@ -8,6 +8,7 @@ Airflow asks for no password, and only this machine reaches it.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from airflow_processes import COMMANDS
 from airflow_start import running_airflow
@@ -27,9 +28,10 @@ def ui() -> None:
         raise DemoError("there is no run to show yet: make one with `make demo`")
     with only_one(layout.home), running_airflow(layout, COMMANDS) as (api, components):
         print(f"Airflow is at {api.url}/dags/{DAG_ID}/runs/{run.run_id}\nStop it with Ctrl-C.", flush=True)
-        while True:
-            components.check()
-            time.sleep(1)
+        with suppress(KeyboardInterrupt):
+            while True:
+                components.check()
+                time.sleep(1)
 
 
 if __name__ == "__main__":
