@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook, conf
@@ -24,7 +25,7 @@ def get_dataset_store() -> DatasetStore:
     """
     conn_id = conf.get("fractal_airflow", "dataset_conn_id", fallback="")
     if not conn_id:
-        return DatasetStore(f"sqlite:///{conf.get('fractal_airflow', 'dataset_file')}")
+        return DatasetStore(Path(conf.get("fractal_airflow", "dataset_file")))
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
