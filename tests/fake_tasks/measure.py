@@ -3,20 +3,33 @@ import signal
 import time
 from pathlib import Path
 
-from task import ends_with_one_of, run
+from task import ends_with_one_of, note_run, run
 
 
 def measure(
-    *, zarr_url, threshold=0, note="", fail_for=(), fail_until="", kill_for=(), seconds=0, output=None
+    *,
+    zarr_url,
+    threshold=0,
+    note="",
+    fail_for=(),
+    fail_times=0,
+    fail_until="",
+    kill_for=(),
+    seconds=0,
+    seconds_until="",
+    output=None,
+    output_for=None,
 ):
-    with Path(zarr_url, "runs.txt").open("a", encoding="utf-8") as runs:
-        runs.write(f"{threshold} {note}\n")
-    time.sleep(seconds)
-    if ends_with_one_of(zarr_url, kill_for):
+    runs = note_run(zarr_url, f"{threshold!r} {note!r} {os.getpid()}")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not (seconds_until and Path(seconds_until).exists()):
+        time.sleep(0.02)
+    mended = (fail_until and Path(fail_until).exists()) or 0 < fail_times < runs
+    if ends_with_one_of(zarr_url, kill_for) and not mended:
         os.kill(os.getpid(), signal.SIGKILL)
-    if ends_with_one_of(zarr_url, fail_for) and not (fail_until and Path(fail_until).exists()):
+    if ends_with_one_of(zarr_url, fail_for) and not mended:
         raise ValueError(f"{zarr_url} is out of focus")
-    return output
+    return next((own for end, own in (output_for or {}).items() if zarr_url.endswith(end)), output)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 from pathlib import Path
 
-from task import ends_with_one_of, run
+from task import ends_with_one_of, note_run, run
 
 
-def project_compute(*, zarr_url, init_args, fail_for=()):
+def project_compute(*, zarr_url, init_args, fail_for=(), output=None):
+    Path(zarr_url).mkdir(parents=True, exist_ok=True)
+    note_run(zarr_url, init_args["origin"])
     if ends_with_one_of(zarr_url, fail_for):
         raise ValueError(f"{zarr_url} is out of focus")
-    Path(zarr_url).mkdir(parents=True, exist_ok=True)
-    return {"image_list_updates": [{"zarr_url": zarr_url, "origin": init_args["origin"]}]}
+    return output or {"image_list_updates": [{"zarr_url": zarr_url, "origin": init_args["origin"]}]}
 
 
 if __name__ == "__main__":
