@@ -42,6 +42,7 @@ EXIT_UNFIT = 3  # of a generation
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL; Airflow gives a worker about 5 s in all
+KILL_SECONDS = 5.0  # after SIGKILL; what hangs in the kernel (a dead file server) cannot be waited for
 SYNC_SECONDS = 0.5  # results are flushed to disk at least this often, and at the end
 LOCK_SECONDS = 15.0  # how long a former runner of this folder may take to be gone
 HOLD_SECONDS = 2.0  # how long units wait at least for the modules that the first one was seen to load
@@ -59,7 +60,9 @@ def _load_prctl() -> Any:
     try:
         import ctypes
 
-        return ctypes.CDLL(None).prctl
+        prctl = ctypes.CDLL(None).prctl
+        prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+        return prctl
     except (ImportError, OSError, AttributeError):
         return lambda *arguments: -1
 
@@ -111,9 +114,9 @@ def end_descendants(grace_seconds: float) -> None:
     while True:
         reap_all()
         below = descendants(os.getpid())
-        if not below:
-            return
         late = time.monotonic() >= deadline
+        if not below or time.monotonic() > deadline + KILL_SECONDS:
+            return
         for pid in below:
             if late or pid not in asked:
                 send_signal(pid, signal.SIGKILL if late else signal.SIGTERM)
@@ -164,6 +167,7 @@ class Signals:
         os.set_blocking(self.fd, False)
         os.set_blocking(self._write_fd, False)
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever the parent had blocked
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
 
@@ -662,7 +666,8 @@ def finish(code: int, main: types.ModuleType) -> int:
     main.__dict__.clear()
     gc.collect()
     for value in gc.get_objects():
-        if isinstance(value, (io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)):
+        # By type(), since asking a lazy object for its class may run anything.
+        if issubclass(type(value), (io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)):
             with contextlib.suppress(OSError, ValueError):
                 value.flush()
     try:
@@ -1159,6 +1164,7 @@ def main(arguments: list[str]) -> int:
         if not lock(batch):
             print(f"another runner works in {batch.folder}", file=sys.stderr)
             return EXIT_LOCKED
+        os.chdir(batch.folder)  # where the units run, so that relative paths mean the same everywhere
     except OSError as error:
         print(f"{arguments[0]}: {error}", file=sys.stderr)
         return EXIT_WRITING_FAILED

@@ -148,7 +148,7 @@ def test_a_work_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     work = Work(UNIT_TASK, [{}])
     attempt = open_batch(tmp_path, work)
     (tmp_path / "file").touch()
-    with pytest.raises(ResourceError, match="file cannot be written: .*set another work_dir"):
+    with pytest.raises(ResourceError, match=r"file cannot be written: .*set another work_dir"):
         LocalResource(tmp_path / "file").run(work, attempt, log=LOG)
 
 

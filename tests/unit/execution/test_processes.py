@@ -138,19 +138,17 @@ def test_the_end_of_the_batch_ends_what_units_left_behind(running: Running) -> N
 
 def test_what_a_unit_leaves_running_is_asked_to_end_with_it(tmp_path: Path) -> None:
     code = f"""
-import os, time
+import os, sys, time
+if "second" in open(sys.argv[2]).read():
+    while not os.path.exists({str(tmp_path / "gate")!r}):
+        time.sleep(0.01)
+    sys.exit()
 pid = os.fork()
 if pid == 0:
     time.sleep(60)
 open({str(tmp_path / "pid")!r}, "w").write(str(pid))
 """
-    gate = tmp_path / "gate"
-    second = f"if 'second' in open(sys.argv[2]).read():\n    while not os.path.exists({str(gate)!r}): time.sleep(.01)"
-    command = (
-        sys.executable,
-        "-c",
-        f"import os, sys, time\n{second}\nelse:\n    " + code.replace("\n", "\n    "),
-    )
+    command = (sys.executable, "-c", code)
     work = Work(command, [{}, {"second": True}])
     attempt = open_batch(tmp_path, work)
     process = subprocess.Popen([sys.executable, runner.__file__, str(attempt.folder)])
@@ -159,7 +157,7 @@ open({str(tmp_path / "pid")!r}, "w").write(str(pid))
         assert_gone([int((tmp_path / "pid").read_text())])
         assert process.poll() is None
     finally:
-        gate.touch()
+        (tmp_path / "gate").touch()
         process.wait()
 
 

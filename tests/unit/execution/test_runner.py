@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import stat
@@ -30,6 +31,17 @@ def test_the_runner_is_one_file_that_needs_no_installation(tmp_path: Path) -> No
     ran = subprocess.run(isolated, cwd="/", env={}, check=False)
     assert ran.returncode == 0
     assert [outcome.status for outcome in attempt_outcomes(attempt.folder, 2)] == ["done", "done"]
+
+
+def test_the_runner_is_written_in_python_3_9() -> None:
+    ast.parse(Path(runner.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_the_runner_imports_the_standard_library_alone() -> None:
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code, runner.__file__]
+    modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert {name.partition(".")[0] for name in modules} <= {*sys.stdlib_module_names, "__main__"}
 
 
 @WARM_AND_COLD

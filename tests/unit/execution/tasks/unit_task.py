@@ -60,11 +60,7 @@ if __name__ == "__main__":
             "environment": dict(os.environ),
             "modules": sorted(sys.modules),
             "temporary": tempfile.gettempdir(),
-            "fds": sorted(
-                os.readlink(f"/proc/self/fd/{fd}")
-                for fd in range(3, 64)
-                if Path(f"/proc/self/fd/{fd}").exists()
-            ),
+            "fds": [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()][3:],
         }
         Path(args["report"]).write_text(json.dumps(about), encoding="utf-8")
     if "raw_output" in args:
