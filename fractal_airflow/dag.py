@@ -93,6 +93,9 @@ class FractalTaskGroup(TaskGroup):
         self.images_per_batch = images_per_batch
         kwargs = {"group_display_name": step.name, "tooltip": step.category, **kwargs}
         super().__init__(group_id=group_id or slug(step.name), **kwargs)
+        # Each step of a DAG has its own number, whatever workflow it comes from: it tells steps apart in the
+        # history and in the run folder.
+        self.number = sum(isinstance(each, SelectImagesOperator) for each in self.dag.tasks)
         with self:
             select = SelectImagesOperator(
                 task_id="select",
@@ -139,6 +142,7 @@ class FractalTaskGroup(TaskGroup):
             select_task_id=select.task_id,
             init_task_id=init.task_id if init else None,
             run_task_id=run.task_id,
+            step_number=self.number,
             resource=self.resource,
             doc_md="Merges what the units returned into the dataset and records each image's status.",
         )
@@ -162,7 +166,7 @@ class FractalTaskGroup(TaskGroup):
         return {
             "command": step.command(half),
             "arguments": step.args_non_parallel if half == "non_parallel" else step.args_parallel,
-            "step_index": step.index,
+            "step_number": self.number,
             "step_name": step.name,
             "resource": self.resource,
             "meta": step.meta_non_parallel if half == "non_parallel" else step.meta_parallel,

@@ -44,6 +44,7 @@ class MergeOutputsOperator(FractalOperator):
     :param select_task_id: the task that selected the images.
     :param init_task_id: the init of a compound task, which made the batches.
     :param run_task_id: the task that ran the units.
+    :param step_number: the step's place among the steps of the DAG.
     :param resource: where the units ran.
     """
 
@@ -54,6 +55,7 @@ class MergeOutputsOperator(FractalOperator):
         select_task_id: str,
         run_task_id: str,
         init_task_id: str | None = None,
+        step_number: int = 0,
         resource: str = "local",
         trigger_rule: str = TriggerRule.ALL_DONE,
         retry_policy: RetryPolicy | None = ONLY_THE_STORE,
@@ -64,6 +66,7 @@ class MergeOutputsOperator(FractalOperator):
         self.select_task_id = select_task_id
         self.init_task_id = init_task_id
         self.run_task_id = run_task_id
+        self.step_number = step_number
         self.resource = resource
 
     def execute(self, context: Context) -> RunState:
@@ -114,7 +117,7 @@ class MergeOutputsOperator(FractalOperator):
         ti = context["ti"]
         store = get_dataset_store()
         name, zarr_dir = state["run"]["dataset"], state["run"]["zarr_dir"]
-        step_run = StepRun(ti.dag_id, ti.run_id, self.step.index, self.step.task_key)
+        step_run = StepRun(ti.dag_id, ti.run_id, self.step_number, self.step.task_key)
         fingerprint = state.get("fingerprint", "")
         results = [end.result() for end in ends]
         try:

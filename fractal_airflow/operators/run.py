@@ -30,7 +30,7 @@ class RunUnitsOperator(FractalOperator):
 
     :param command: the command, as an argument list.
     :param arguments: (templated) the arguments that the workflow sets.
-    :param step_index: the step's place in the workflow.
+    :param step_number: the step's place among the steps of the DAG.
     :param step_name: the step's name.
     :param resource: where the units run: the name of an Airflow connection of type ``fractal``, or ``local``.
     :param meta: how to run the units: the task's effective ``meta``.
@@ -43,7 +43,7 @@ class RunUnitsOperator(FractalOperator):
         *,
         command: Sequence[str],
         arguments: dict[str, Any] | None = None,
-        step_index: int = 0,
+        step_number: int = 0,
         step_name: str = "",
         resource: str = "local",
         meta: dict[str, Any] | None = None,
@@ -52,7 +52,7 @@ class RunUnitsOperator(FractalOperator):
         super().__init__(**kwargs)
         self.command = list(command)
         self.arguments = arguments or {}
-        self.step_index = step_index
+        self.step_number = step_number
         self.step_name = step_name
         self.resource = resource
         self.meta = meta or {}
@@ -88,12 +88,14 @@ class RunUnitsOperator(FractalOperator):
             warm_start=bool(self.meta.get("warm_start", True)),
         )
         step_folder = run_folder(
-            self._resource.work_dir, ti.dag_id, ti.run_id, self.step_index, self.step_name
+            self._resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step_name
         )
         # A retry keeps max_tries and clearing raises it: so a retry goes on where the last try stopped, and
-        # clearing what was finished starts from scratch.
+        # clearing what was finished starts from scratch. So does a new run that has an old one's name.
         attempt = open_attempt(
-            batch_folder(step_folder, batch["index"], work), work, generation=str(ti.max_tries)
+            batch_folder(step_folder, batch["index"], work),
+            work,
+            generation=f"{context['dag_run'].run_after:%Y-%m-%dT%H:%M:%S.%f}/{ti.max_tries}",
         )
         self.log.info("%s: %d units in %s", self.step_name, len(work.units), attempt.folder)
         outcomes = self._resource.run(work, attempt, log=cast(logging.Logger, self.log))

@@ -51,7 +51,9 @@ def snippets() -> list[str]:
     return found
 
 
-def test_the_snippets_of_the_readme_make_dags(airflow: AirflowHome, snippets: list[str], tmp_path: Path) -> None:
+def test_the_snippets_of_the_readme_make_dags(
+    airflow: AirflowHome, snippets: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "core-2.1.0").symlink_to(core_tasks().folder)
     demo = json.loads((PROJECT / "demo" / "workflow.json").read_text(encoding="utf-8"))
     tasks = [task for task in demo["task_list"] if task["task"]["pkg_name"] == "fractal-tasks-core"]

@@ -55,7 +55,7 @@ def test_types_flow_from_step_to_step(airflow: AirflowHome) -> None:
     assert run.state == "success", run.log
     flat = [airflow.url(well) + "_mip" for well in ("B/03", "B/04")]
     deep = [airflow.url(well) for well in ("B/03", "B/04")]
-    # The task's output type is_3D=False holds from the projection on; a filter of a step holds for that step alone.
+    # The output type is_3D=False holds from the projection on; a filter of a step holds for that step alone.
     assert read(airflow, "flat.json") == flat
     assert read(airflow, "deep.json") == deep
     assert read(airflow, "flat_again.json") == flat
