@@ -49,7 +49,7 @@ class RunFollower:
             while reported < len(steps) and steps[reported].has_ended:
                 self._report(steps[reported], reported)
                 reported += 1
-            if state == "failed":
+            if state == "failed" or (state == "success" and first_failure(instances)):
                 raise DemoError(self._failure(instances))
             if state == "success":
                 return
@@ -63,7 +63,7 @@ class RunFollower:
         outcome = self._outcome(index) if step.verdict == "done" else ""
         if sys.stdout.isatty():
             sys.stdout.write(CLEAR_LINE)
-        print("  ", step_line(step, self._title(index)), outcome, flush=True)
+        print(f"  {step_line(step, self._title(index))}  {outcome}".rstrip(), flush=True)
 
     def _title(self, index: int) -> str:
         width = max(map(len, self.step_names))

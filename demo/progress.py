@@ -72,7 +72,7 @@ def step_line(step: StepProgress, title: str) -> str:
     """Return the line that says how a step ended."""
     if step.verdict == "not run":
         return f"{title}  not run"
-    return f"{title}  {step.verdict} in {step.seconds:5.1f} s "
+    return f"{title}  {step.verdict} in {step.seconds:5.1f} s"
 
 
 def first_failure(instances: Iterable[Task]) -> Task | None:
