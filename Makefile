@@ -11,6 +11,11 @@ export UV
 VENV := .venv/installed
 RUN := .venv/bin/python
 
+# Installs a Debian package, or says who can: $(call apt_install,PACKAGE,REASON)
+apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(1) >/dev/null; \
+	else echo "$(2): run 'sudo apt-get install $(1)' first" >&2; exit 1; fi
+
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -18,8 +23,8 @@ venv: $(VENV) ## Make the Python environment in .venv
 
 # uv comes from pip into an environment of its own, which Debian's guard of the system's packages lets be.
 $(CURDIR)/build/uv/bin/uv:
-	@$(PYTHON) -m venv build/uv || \
-		{ echo "Python cannot make environments: install python3-venv (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(PYTHON) -m ensurepip --version >/dev/null 2>&1 || $(call apt_install,python3-venv,Python makes no environments)
+	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip install --quiet uv
 
 # The stamp comes last, so that an interrupted installation is done again.
@@ -29,16 +34,9 @@ $(VENV): pyproject.toml | $(UV)
 	@touch $@
 
 test: $(VENV) ## Run all tests; PYTEST_ARGS="-k name" chooses some
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(MAKE) --no-print-directory postgresql
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		$(call apt_install,postgresql,The tests of the dataset store need a PostgreSQL)
 	$(RUN) -m pytest $(PYTEST_ARGS)
-
-.PHONY: postgresql
-postgresql:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; \
-	else \
-		echo "The tests need PostgreSQL's programs: run 'sudo apt-get install postgresql' first"; exit 1; \
-	fi
 
 demo: $(VENV) ## Run the demo: from the raw images of a plate to the nuclei in its wells, under a real Airflow
 	@$(RUN) demo/run.py
