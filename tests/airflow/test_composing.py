@@ -36,7 +36,10 @@ with DAG("composed", params={{"threshold": 4}}):
     )
     project = FractalTaskGroup("Project", fake, dataset=convert.output)
     measure = FractalTaskGroup(
-        "Measure", fake, dataset=project.output, args_parallel={{"threshold": "{{{{ params.threshold + 1 }}}}"}}
+        "Measure",
+        fake,
+        dataset=project.output,
+        args_parallel={{"threshold": "{{{{ params.threshold + 1 }}}}"}},
     )
     wells >> convert
     count(project.output) >> measure

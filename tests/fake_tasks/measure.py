@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import time
@@ -19,8 +20,11 @@ def measure(
     seconds_until="",
     output=None,
     output_for=None,
+    show_environment=False,
 ):
     runs = note_run(zarr_url, f"{threshold!r} {note!r} {os.getpid()}")
+    if show_environment:
+        Path(zarr_url, "environment.json").write_text(json.dumps(sorted(os.environ)), encoding="utf-8")
     end = time.monotonic() + seconds
     while time.monotonic() < end and not (seconds_until and Path(seconds_until).exists()):
         time.sleep(0.02)

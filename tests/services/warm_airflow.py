@@ -1,4 +1,4 @@
-"""Processes that start with Airflow imported and its API built: a fork is ten times faster than a new Python."""
+"""Processes that start with Airflow imported and its API built: ten times faster than a new Python."""
 
 from __future__ import annotations
 
