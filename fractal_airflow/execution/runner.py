@@ -663,6 +663,7 @@ def finish(code: int, main: types.ModuleType) -> int:
         atexit._run_exitfuncs()
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
+    sys.setswitchinterval(60)  # from here on, daemon threads rest, as at Python's own end
     main.__dict__.clear()
     gc.collect()
     for value in gc.get_objects():
@@ -672,9 +673,18 @@ def finish(code: int, main: types.ModuleType) -> int:
                 value.flush()
     try:
         flush_streams()
+        flush_c_streams()
     except (OSError, ValueError):
         return code or 120  # as Python does
     return code
+
+
+def flush_c_streams() -> None:
+    """Write out what libraries in C have printed."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).fflush(None)
 
 
 def flush_streams() -> None:
@@ -751,6 +761,7 @@ def grow_into_second(generation: Generation, parent: int, avoid: list[str]) -> N
     """In a fork of the first generation: become the second. Does not return."""
     generation.signals.forget()
     die_with_parent(generation.prctl, parent, signal.SIGKILL)
+    own_exit_handlers_only()
     close_fds(generation.channel)
     generation.signals = Signals()
     generation.channel = generation.successor_channel
@@ -986,10 +997,13 @@ class Scheduler:
         elif event == "successor died":
             note("the process with the learned imports died; going on with the one without")
             self.warm.second_died()
+            self.drain(self.warm.channels[1])
             self.requeue(1)
 
     def take_unit_report(self, report: dict[str, Any]) -> None:
-        unit = self.running.pop(report["index"])
+        unit = self.running.pop(report["index"], None)
+        if unit is None:
+            return
         if report["event"] == "unstarted":
             error = f"the unit cannot be started: {report['error']}"
             self.add_result(unit.index, {"kind": "job", "error": error})
@@ -1003,11 +1017,23 @@ class Scheduler:
     def cool_down(self, why: str) -> None:
         """Go on without warm start."""
         note(f"no warm start: {why}")
-        if self.warm:
-            self.warm.close()
-            self.warm = None
+        warm, self.warm = self.warm, None
+        if warm:
+            for channel in warm.channels:
+                self.drain(channel)
+            warm.close()
         self.requeue(0)
         self.requeue(1)
+
+    def drain(self, channel: Channel) -> None:
+        """Take the last words of a generation that died: units that ended need not run again."""
+        while select.select([channel.reports], [], [], 0)[0]:
+            reports = channel.receive()
+            if reports is None:
+                return
+            for report in reports:
+                if report["event"] in ("ended", "unstarted"):
+                    self.take_unit_report(report)
 
     def requeue(self, generation: int) -> None:
         """Run the units again whose generation died, when what is left of them is gone."""

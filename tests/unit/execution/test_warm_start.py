@@ -202,6 +202,21 @@ def test_everything_that_happens_at_a_programs_end_happens(tmp_path: Path, warm_
 
 
 @WARM_AND_COLD
+def test_what_a_library_in_c_prints_is_in_the_log(tmp_path: Path, warm_start: bool) -> None:
+    body = "import ctypes\nctypes.CDLL(None).printf(b'from C')"
+    ran = run_batch(tmp_path, [{}] * 2, command=guarded(tmp_path, body), warm_start=warm_start)
+    assert ran.log(1).splitlines()[1:] == ["from C"]
+
+
+@WARM_AND_COLD
+def test_daemon_threads_say_nothing_at_the_end(tmp_path: Path, warm_start: bool) -> None:
+    top = "import threading\ncount = 0\ndef spin():\n    global count\n    while True:\n        count += 1"
+    body = "threading.Thread(target=spin, daemon=True).start()\nprint('work')"
+    ran = run_batch(tmp_path, [{}] * 2, command=guarded(tmp_path, body, top=top), warm_start=warm_start)
+    assert ran.log(1).splitlines()[1:] == ["work"]
+
+
+@WARM_AND_COLD
 def test_files_that_a_module_keeps_open_are_written(tmp_path: Path, warm_start: bool) -> None:
     module(tmp_path, "holder", "files = []")
     body = (
@@ -231,6 +246,7 @@ atexit.register(shutil.rmtree, two)
     body += "\nprint(temporary.one.name, temporary.two, sep='\\n')"
     ran = run_batch(tmp_path, [{}] * 3, command=guarded(tmp_path, body, top="import temporary"))
     assert ran.statuses == ["done"] * 3
+    assert ran.runner_log == ""
     one, two = ran.log(2).splitlines()[1:]
     assert not Path(one).exists()
     assert not Path(two).exists()
