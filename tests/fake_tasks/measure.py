@@ -18,6 +18,7 @@ def measure(
     kill_for=(),
     seconds=0,
     seconds_until="",
+    slow_for=None,
     output=None,
     output_for=None,
     show_environment=False,
@@ -25,7 +26,8 @@ def measure(
     runs = note_run(zarr_url, f"{threshold!r} {note!r} {os.getpid()}")
     if show_environment:
         Path(zarr_url, "environment.json").write_text(json.dumps(sorted(os.environ)), encoding="utf-8")
-    end = time.monotonic() + seconds
+    slow = slow_for is None or ends_with_one_of(zarr_url, slow_for)
+    end = time.monotonic() + (seconds if slow else 0)
     while time.monotonic() < end and not (seconds_until and Path(seconds_until).exists()):
         time.sleep(0.02)
     mended = (fail_until and Path(fail_until).exists()) or 0 < fail_times < runs

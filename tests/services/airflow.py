@@ -57,6 +57,7 @@ class AirflowHome:
 
     home: Path
     settings: dict[str, str]
+    data_name: str = "data"
 
     @property
     def dags(self) -> Path:
@@ -65,7 +66,7 @@ class AirflowHome:
     @property
     def data(self) -> Path:
         """The ``zarr_dir`` of the tests' datasets."""
-        return self.home / "data"
+        return self.home / self.data_name
 
     @property
     def runs(self) -> Path:

@@ -1,0 +1,203 @@
+"""A real Airflow: scheduler, DAG processor and API server as processes, driven through its REST API."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from tests.services.airflow import AirflowHome
+
+COMMANDS = {
+    "api-server": ("api-server", "--workers", "1"),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+}
+TIMEOUT_S = 120.0
+GRACE_S = 3.0
+LOG_TAIL = 4000
+
+
+def scheduler_settings() -> dict[str, str]:
+    """Return the settings of an Airflow that looks often for what is to be done, on a port that is free."""
+    url = f"http://127.0.0.1:{_free_port()}"
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": url.rpartition(":")[2],
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "1",
+        "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    }
+
+
+@dataclass
+class RunningAirflow:
+    """An Airflow that runs: its home, and a client of its API."""
+
+    home: AirflowHome
+    token: str = ""
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run of a DAG whose file was written just now; return its id."""
+        self.wait(f"DAG {dag_id} is known", lambda: self._unpaused(dag_id))
+        body = {"logical_date": None, "conf": dict(conf or {})}
+        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def wait_for_end(self, dag_id: str, run_id: str) -> str:
+        """Wait until a run has ended; return its state."""
+        self.wait(f"{dag_id} has ended", lambda: self._state(dag_id, run_id) in ("success", "failed"))
+        return self._state(dag_id, run_id)
+
+    def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> tuple[str, str]:
+        """Run a DAG to its end; return the run's id and state."""
+        run_id = self.trigger(dag_id, conf)
+        return run_id, self.wait_for_end(dag_id, run_id)
+
+    def instances(self, dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
+        """Return what Airflow knows of a run's task instances, by (task id, map index)."""
+        page = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances?limit=100")
+        return {(each["task_id"], each["map_index"]): each for each in page["task_instances"]}
+
+    def clear(self, dag_id: str, run_id: str, *tasks: str | tuple[str, int]) -> None:
+        """Clear task instances with all that comes after them, and wait until the run has ended again."""
+        body = {"dag_run_id": run_id, "task_ids": tasks, "only_failed": False, "include_downstream": True}
+        self.call("POST", f"/dags/{dag_id}/clearTaskInstances", {**body, "dry_run": False})
+        self.wait_for_end(dag_id, run_id)
+
+    def mark_failed(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+        """Mark a running task instance as failed."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/{map_index}"
+        self.call("PATCH", path, {"new_state": "failed"})
+
+    def wait(self, what: str, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"In {TIMEOUT_S:.0f} s it did not come to this: {what}\n{self.logs()}")
+            time.sleep(0.1)
+
+    def logs(self) -> str:
+        """Return the ends of all logs, of the components and of task instances."""
+        files = [*self.home.home.glob("*.log"), *sorted((self.home.home / "logs").rglob("attempt=*.log"))]
+        return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-LOG_TAIL:]}" for file in files)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """
+        Call the API.
+
+        :raises HTTPError: where it refuses; its ``body`` says why.
+        """
+        data = json.dumps(body).encode() if body is not None else None
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+        base = self.home.settings["AIRFLOW__API__BASE_URL"]
+        url = base + path if path.startswith("/auth") else f"{base}/api/v2{path}"
+        try:
+            with urlopen(Request(url, data, headers, method=method), timeout=60) as response:
+                return dict(json.load(response))
+        except HTTPError as error:
+            error.msg = f"{error.msg}: {error.read().decode()}"
+            raise
+
+    def _unpaused(self, dag_id: str) -> bool:
+        try:
+            return not self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})["is_paused"]
+        except HTTPError as error:
+            if error.code == 404:
+                return False
+            raise
+
+    def _state(self, dag_id: str, run_id: str) -> str:
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
+
+    def _log_in(self) -> bool:
+        try:
+            self.token = self.call("GET", "/auth/token")["access_token"]
+        except URLError:
+            return False
+        return True
+
+
+@contextmanager
+def running_airflow(home: AirflowHome) -> Iterator[RunningAirflow]:
+    """Run Airflow's components until the block ends; nothing that they started outlives it."""
+    processes = {name: _start(home, name) for name in COMMANDS}
+    try:
+        airflow = RunningAirflow(home)
+        airflow.wait("the API server answers", airflow._log_in)
+        yield airflow
+    finally:
+        _end_sessions(list(processes.values()))
+
+
+def _start(home: AirflowHome, name: str) -> subprocess.Popen[bytes]:
+    with (home.home / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "airflow", *COMMANDS[name]],
+            env=home.environment(),
+            cwd=home.home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _end_sessions(processes: list[subprocess.Popen[bytes]]) -> None:
+    sessions = {process.pid for process in processes}
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+        time.sleep(0.05)
+    for pid in _members(sessions):
+        os.kill(pid, signal.SIGKILL)
+    for process in processes:
+        process.wait()
+
+
+def _members(sessions: set[int]) -> list[int]:
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [pid for pid in pids if _session(pid) in sessions]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
