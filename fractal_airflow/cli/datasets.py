@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fractal_airflow.cli.output import command, print_json, print_rows
+from fractal_airflow.cli.output import command, counted, print_json, print_rows
 from fractal_airflow.exceptions import DatasetError
-from fractal_airflow.fractal import Image, dump_image
+from fractal_airflow.fractal import Image, dump_image, filter_images
+from fractal_airflow.fractal.images import Scalar
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 
 _IMAGE_COLUMNS = ("zarr_url", "origin", "attributes", "types")
@@ -39,18 +41,9 @@ def show(args: Any) -> None:
 @command
 def images(args: Any) -> None:
     """List the images of a dataset."""
-    wanted: dict[str, set[str]] = {}
-    for text in args.attribute or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise DatasetError(f"--attribute {text!r}: write it as KEY=VALUE")
-        wanted.setdefault(key, set()).add(value)
-    rows = [
-        dump_image(image)
-        for image in get_dataset_store().images(args.name, args.at_version)
-        if all(_as_text(image.attributes.get(key)) in values for key, values in wanted.items())
-    ]
-    print_rows(rows, _IMAGE_COLUMNS, args.output)
+    wanted = attribute_filters(args.attribute or ())
+    found = filter_images(get_dataset_store().images(args.name, args.at_version), {}, wanted)
+    print_rows([dump_image(image) for image in found], _IMAGE_COLUMNS, args.output)
 
 
 @command
@@ -63,7 +56,7 @@ def export(args: Any) -> None:
 def import_(args: Any) -> None:
     """Make a dataset from Fractal's JSON."""
     dataset = get_dataset_store().import_dataset(read_json(args.file))
-    print(f"Dataset {dataset.name!r}: {dataset.image_count} images")
+    print(f"Dataset {dataset.name!r}: {counted(dataset.image_count, 'image')}")
 
 
 @command
@@ -96,7 +89,9 @@ def diff(args: Any) -> None:
     for before, after in found.changed:
         rows.append({"change": "changed", **dump_image(after), "before": dump_image(before)})
     columns = ("change", *_IMAGE_COLUMNS)
-    print_rows([{**row, **_changes(row)} for row in rows] if args.output == "table" else rows, columns, args.output)
+    if args.output == "table":
+        rows = [{**row, **_changes(row)} for row in rows]
+    print_rows(rows, columns, args.output)
 
 
 @command
@@ -111,10 +106,33 @@ def delete(args: Any) -> None:
     """Forget a dataset."""
     store = get_dataset_store()
     dataset = store.get(args.name)
-    question = f"Forget dataset {args.name!r} with {dataset.image_count} images and its history? [y/N] "
-    if args.yes or input(question).strip().lower() in ("y", "yes"):
-        store.delete(args.name)
-        print(f"Dataset {args.name!r} is deleted; nothing below {dataset.zarr_dir} was touched")
+    if not args.yes:
+        count = counted(dataset.image_count, "image")
+        _ask(f"Forget dataset {args.name!r} with {count} and its history? [y/N] ")
+    store.delete(args.name)
+    print(f"Dataset {args.name!r} is deleted; nothing below {dataset.zarr_dir} was touched")
+
+
+def attribute_filters(texts: Sequence[str]) -> dict[str, list[Scalar]]:
+    """
+    Return the attribute filters that ``KEY=VALUE`` texts stand for: a value is a text, or what it is as JSON.
+
+    :raises DatasetError: for a text that is not ``KEY=VALUE``.
+    """
+    filters: dict[str, list[Scalar]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise DatasetError(f"--attribute {text!r}: write it as KEY=VALUE")
+        values = filters.setdefault(key, [])
+        values.append(value)
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            continue
+        if isinstance(parsed, (bool, int, float)):
+            values.append(parsed)
+    return filters
 
 
 def read_json(path: str) -> Any:
@@ -127,6 +145,15 @@ def read_json(path: str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: {error}") from error
+
+
+def _ask(question: str) -> None:
+    try:
+        answer = input(question)
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise DatasetError("Nothing was deleted: answer y, or give --yes")
 
 
 def _dataset_row(dataset: Any) -> dict[str, Any]:

@@ -1,37 +1,56 @@
-"""How commands speak: tables for people, JSON for programs, errors in one line."""
+"""How commands speak: tables for people, JSON for programs, errors in a line of their own."""
 
 from __future__ import annotations
 
 import functools
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from fractal_airflow.cli.connections import look_into_airflows_database
 from fractal_airflow.exceptions import FractalAirflowError
+
+# A pipe has no width: nothing is to be cut, or folded, there.
+_PIPE_WIDTH = 1_000_000
 
 
 def command(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make a command end with an error line and exit code 1 where this package knows what is wrong."""
+    """Make a function a command, which ends with a line on what is wrong, and exit code 1."""
 
     @functools.wraps(function)
     def run(args: Any) -> None:
+        # The dataset store's migrations are no news to who asks for a dataset.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        look_into_airflows_database()
         try:
             function(args)
+            sys.stdout.flush()
         except FractalAirflowError as error:
             print_error(str(error))
-            sys.exit(1)
+        except KeyboardInterrupt:
+            print_error("stopped")
+        except BrokenPipeError:
+            # Whoever reads has enough, as `head` does; Python must not try to write the rest at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            return
+        sys.exit(1)
 
     return run
 
 
 def print_error(message: str) -> None:
     """Print an error on the terminal, in red where there is colour."""
-    Console(stderr=True, soft_wrap=True).print(f"error: {message}", style="red", markup=False, highlight=False)
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"error: {message}", style="red", markup=False, highlight=False, emoji=False)
 
 
 def print_json(data: object) -> None:
@@ -53,18 +72,20 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console()
-    # A pipe has no width: nothing is to be cut there.
-    console.print(table) if console.is_terminal else Console(width=10_000).print(table)
+    console = Console(emoji=False)
+    console.print(table) if console.is_terminal else Console(width=_PIPE_WIDTH, emoji=False).print(table)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``1 image``, ``2 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cell(value: Any) -> str:
-    from rich.markup import escape
-
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        return escape(", ".join(f"{key}={_cell(item)}" for key, item in value.items()))
+        return ", ".join(f"{escape(str(key))}={_cell(item)}" for key, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
     return escape(str(value))

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fractal_airflow.cli.output import command, print_error, print_rows
+from fractal_airflow.cli.output import command, counted, print_error, print_rows
+from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.fractal import TaskPackage, check_workflow, load_workflow
 from fractal_airflow.operators.templates import is_template
+
+T = TypeVar("T")
 
 
 @command
 def check(args: Any) -> None:
     """Check a workflow against its packages."""
-    workflow = load_workflow(Path(args.workflow))
-    problems = check_workflow(workflow, parse_packages(args.package), ignore=is_template)
+    problems: list[str] = []
+    workflows = _good_ones(lambda path: load_workflow(Path(path)), [args.workflow], problems)
+    packages = _good_ones(_parse_package, args.package, problems)
+    if not problems:
+        problems += check_workflow(workflows[0], packages, ignore=is_template)
     for problem in problems:
         print_error(problem)
     if problems:
         sys.exit(1)
-    print(f"{args.workflow}: {len(workflow.task_list)} tasks, nothing wrong")
+    print(f"{args.workflow}: {counted(len(workflows[0].task_list), 'task')}, nothing wrong")
 
 
 @command
@@ -54,4 +60,17 @@ def _parse_package(text: str) -> TaskPackage:
     path, colon, python = text.rpartition(":")
     if not colon or Path(text).exists():
         return TaskPackage.from_directory(text)
-    return TaskPackage.from_directory(path, python=python)
+    # Units start in a folder of their own: a path is to mean the same there.
+    python = str(Path(python).expanduser().absolute()) if "/" in python else python
+    return TaskPackage.from_directory(path, python=python or None)
+
+
+def _good_ones(load: Callable[[str], T], texts: Sequence[str], problems: list[str]) -> list[T]:
+    """Return what loads, and note what does not."""
+    loaded: list[T] = []
+    for text in texts:
+        try:
+            loaded.append(load(text))
+        except FractalAirflowError as error:
+            problems.append(str(error))
+    return loaded

@@ -1,0 +1,83 @@
+"""What a run tells beside its operators' own lines, and how it ends where nothing is left to do."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException
+from jinja2 import TemplateError
+
+from fractal_airflow.cli.output import counted
+from fractal_airflow.cli.stopping import Stopped, listen_to_signals
+from fractal_airflow.exceptions import (
+    FractalAirflowError,
+    JobExecutionError,
+    TaskExecutionError,
+    TaskOutputValidationError,
+)
+from fractal_airflow.operators.merge import MergeOutputsOperator
+from fractal_airflow.operators.select import SelectImagesOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_OF_UNITS = (TaskExecutionError, JobExecutionError, TaskOutputValidationError)
+_TOLD_IN_A_LINE = (FractalAirflowError, AirflowException, TemplateError, Stopped)
+
+
+class NothingLeft(BaseException):
+    """Ends ``dag.test`` after a step that failed, or the last that is to run. Airflow swallows Exceptions."""
+
+
+class Progress:
+    """
+    Follows the tasks of a run through their callbacks.
+
+    :param last_index: the last step that runs.
+    :ivar error: why the run failed.
+    """
+
+    def __init__(self, last_index: int) -> None:
+        self._last_index = last_index
+        self.error: str | None = None
+
+    def callbacks(self) -> dict[str, Callable[[Context], None]]:
+        """Return the callbacks, to be used as a DAG's ``default_args``."""
+        return {
+            "on_execute_callback": self._started,
+            "on_success_callback": self._succeeded,
+            "on_failure_callback": self._failed,
+        }
+
+    def _started(self, context: Context) -> None:
+        # Airflow's task runner has just taken SIGTERM, and not every operator knows what to do with it.
+        listen_to_signals()
+
+    def _succeeded(self, context: Context) -> None:
+        task: Any = context["task"]
+        if isinstance(task, MergeOutputsOperator) and task.step.index == self._last_index:
+            raise NothingLeft
+        if isinstance(task, SelectImagesOperator):
+            (batches,) = context["ti"].xcom_pull(task_ids=[task.task_id])
+            images = counted(sum(len(batch["units"]) for batch in batches), "image")
+            what = "a converter, takes no images" if task.step.is_converter else images
+            print(f"[{task.step.index + 1}/{task.step_count}] {task.step.name}: {what}", flush=True)
+
+    def _failed(self, context: Context) -> None:
+        task: Any = context["task"]
+        error: Any = context["exception"]
+        merge = isinstance(task, MergeOutputsOperator)
+        if not isinstance(error, _TOLD_IN_A_LINE):
+            traceback.print_exception(error, file=sys.stderr)
+        # What befell units is told best by the merge, which knows all of the step's.
+        if self.error is None and (merge or not isinstance(error, _OF_UNITS)):
+            self.error = _text(error)
+        if merge:
+            raise NothingLeft
+
+
+def _text(error: Any) -> str:
+    return str(error) or type(error).__name__
