@@ -63,6 +63,7 @@ class AirflowHome:
                 "dags_folder": _escape(dags_folder),
                 "executor": "LocalExecutor",
                 "load_examples": False,
+                "parallelism": (os.cpu_count() or 1) + 2,  # each is a process from the start
                 "simple_auth_manager_all_admins": True,  # no password: only this machine reaches it
                 "execution_api_server_url": f"{url}/execution/",
             },

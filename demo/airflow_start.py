@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from airflow_api import AirflowApi
 from airflow_home import HOST, free_port
@@ -39,15 +38,14 @@ def running_airflow(layout: Layout, names: Iterable[str]) -> Iterator[tuple[Airf
 
 def wait_for_dag(api: AirflowApi, components: Components) -> None:
     """
-    Wait until the DAG file as it is now has been read.
+    Wait until the DAG file has been read since Airflow was started: what is known from before may be old.
 
     :raises DemoError: where it cannot be imported.
     """
-    started = datetime.now(UTC)
 
     def is_parsed() -> bool:
         parsed = api.last_parsed(DAG_ID)
-        if parsed is not None and parsed > started:
+        if parsed is not None and parsed > components.started_at:
             return True
         for error in api.import_errors():
             if f"{DAG_ID}.py" in error:
