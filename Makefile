@@ -10,6 +10,7 @@ export UV
 
 VENV := .venv/installed
 RUN := .venv/bin/python
+BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # Installs a Debian package, or says who can: $(call apt_install,PACKAGE,REASON)
 apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -45,7 +46,7 @@ ui: $(VENV) ## Open Airflow on the runs of the demo
 	@$(RUN) demo/ui.py
 
 bench: $(VENV) ## Run the benchmarks
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(RUN) $$benchmark || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name || exit 1; done
 
 lint: $(VENV) ## Check style and types
 	.venv/bin/ruff check .

@@ -39,7 +39,10 @@ AT_ONCE = 2
 POLL_S = 0.1
 TIMEOUT_S = 1800
 
-SEGMENT_ARGS: dict[str, Any] = {"channel": {"mode": "index", "identifier": "0"}, "output_label_name": "nuclei"}
+SEGMENT_ARGS: dict[str, Any] = {
+    "channel": {"mode": "index", "identifier": "0"},
+    "output_label_name": "nuclei",
+}
 
 DAG_FILE = """\
 from fractal_airflow import FractalDag, TaskPackage
@@ -138,7 +141,13 @@ def noop_cases(folder: Path, noop: Path, counts: list[int]) -> list[Case]:
     """Return the cases of the task that does nothing."""
     command = [sys.executable, str(noop / "noop.py")]
     return [
-        Case("benchmark_noop", command, {}, [str(folder / f"none_{n}") for n in range(count)], NOOP_GOALS.get(count))
+        Case(
+            "benchmark_noop",
+            command,
+            {},
+            [str(folder / f"none_{n}") for n in range(count)],
+            NOOP_GOALS.get(count),
+        )
         for count in counts
     ]
 
@@ -191,8 +200,6 @@ def running_airflow(folder: Path, dag_file: str) -> Iterator[tuple[AirflowApi, C
                 raise TimeoutError("Airflow did not come up")
             time.sleep(POLL_S)
         yield api, components, DatasetStore(home.dataset_store)
-
-
 
 
 def dag_run(api: AirflowApi, components: Components, store: DatasetStore, folder: Path, case: Case) -> float:
