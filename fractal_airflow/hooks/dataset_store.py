@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook, conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from fractal_airflow.dataset import DatasetStore
 from fractal_airflow.exceptions import DatasetStoreError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+    from fractal_airflow.dataset import DatasetStore
 
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 
@@ -23,6 +24,8 @@ def get_dataset_store() -> DatasetStore:
 
     :raises DatasetStoreError: where the connection is missing or of another kind.
     """
+    from fractal_airflow.dataset import DatasetStore
+
     conn_id = conf.get("fractal_airflow", "dataset_conn_id", fallback="")
     if not conn_id:
         return DatasetStore(Path(conf.get("fractal_airflow", "dataset_file")))

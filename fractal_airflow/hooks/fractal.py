@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from fractal_airflow.exceptions import ResourceError
-from fractal_airflow.execution.resource import Resource, make_resource
+
+if TYPE_CHECKING:
+    from fractal_airflow.execution.resource import Resource
 
 LOCAL = "local"
 
@@ -36,6 +38,8 @@ class FractalHook(BaseHook):
 
         :raises ResourceError: where there is no such connection, or its fields do not make a resource.
         """
+        from fractal_airflow.execution.resource import make_resource
+
         try:
             return make_resource(self.get_configuration())
         except ResourceError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fractal_airflow.exceptions import (
     FractalAirflowError,
@@ -10,7 +11,9 @@ from fractal_airflow.exceptions import (
     TaskExecutionError,
     TaskOutputValidationError,
 )
-from fractal_airflow.execution.units import Outcome
+
+if TYPE_CHECKING:
+    from fractal_airflow.execution.units import Outcome
 
 _ERROR_OF_KIND: dict[str, type[FractalAirflowError]] = {
     "task": TaskExecutionError,

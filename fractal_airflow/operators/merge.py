@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from fractal_airflow.dataset import StepRun
 from fractal_airflow.exceptions import DatasetStoreError, FractalAirflowError, ImageListError
 from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
@@ -15,12 +14,12 @@ from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.report import write_report
-from fractal_airflow.operators.step_units import UnitEnd, image_statuses, mapped_units, whole_list_unit
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
 
+    from fractal_airflow.operators.step_units import UnitEnd
 
 ONLY_THE_STORE = ExceptionRetryPolicy(
     rules=[
@@ -102,6 +101,8 @@ class MergeOutputsOperator(FractalOperator):
         raise error
 
     def _unit_ends(self, context: Context, input_urls: list[str]) -> list[UnitEnd]:
+        from fractal_airflow.operators.step_units import mapped_units, whole_list_unit
+
         read = FractalHook(self.resource).get_conn().read_outcomes
         if self.init_task_id:
             batches = self._pull(context, self.init_task_id)
@@ -114,6 +115,9 @@ class MergeOutputsOperator(FractalOperator):
         return mapped_units(batches, context["ti"].xcom_pull(task_ids=[self.run_task_id]), read)
 
     def _merge(self, context: Context, state: StepState, input_urls: list[str], ends: list[UnitEnd]) -> int:
+        from fractal_airflow.dataset import StepRun
+        from fractal_airflow.operators.step_units import image_statuses
+
         ti = context["ti"]
         store = get_dataset_store()
         name, zarr_dir = state["run"]["dataset"], state["run"]["zarr_dir"]

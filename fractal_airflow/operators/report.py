@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
 
-from fractal_airflow.execution.run_folder import safe_name
-from fractal_airflow.operators.step_units import UnitEnd
-
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from fractal_airflow.fractal import ResolvedTask
+    from fractal_airflow.operators.step_units import UnitEnd
 
 
 def write_report(
@@ -27,6 +25,8 @@ def write_report(
     :param error: why the step failed.
     :param merged: whether the outputs were merged: if not, every unit counts as failed.
     """
+    from fractal_airflow.execution.run_folder import safe_name
+
     report_dir = conf.get("fractal_airflow", "report_dir", fallback="")
     if not report_dir:
         return

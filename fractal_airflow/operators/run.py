@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk import BaseXCom
 
 from fractal_airflow.exceptions import TaskOutputValidationError
-from fractal_airflow.execution.resource import Resource
-from fractal_airflow.execution.run_folder import batch_folder, open_attempt, run_folder
-from fractal_airflow.execution.units import Outcome, Work, dump_outcomes
 from fractal_airflow.fractal import ResolvedTask, parse_init_output, parse_task_output
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.operators.base import FractalOperator
@@ -22,6 +19,9 @@ from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, Batch, StepState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from fractal_airflow.execution.resource import Resource
+    from fractal_airflow.execution.units import Outcome
 
 
 class RunUnitsOperator(FractalOperator):
@@ -62,8 +62,9 @@ class RunUnitsOperator(FractalOperator):
         return FractalHook(self.resource).get_conn()
 
     def on_kill(self) -> None:
-        """End the units that run."""
-        self._resource.cancel()
+        """End the units that run, if it has come to that."""
+        if "_resource" in vars(self):
+            self._resource.cancel()
 
     def _run(
         self,
@@ -79,6 +80,9 @@ class RunUnitsOperator(FractalOperator):
 
         The XCom comes first: what succeeded must reach the merge, whatever happens to the rest.
         """
+        from fractal_airflow.execution.run_folder import batch_folder, open_attempt, run_folder
+        from fractal_airflow.execution.units import Work, dump_outcomes
+
         ti = context["ti"]
         context["label"] = batch["label"]  # type: ignore[typeddict-unknown-key]
         work = Work(

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from fractal_airflow.dataset import DatasetStore
 from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.batching import batch_label, label_prefix
-from fractal_airflow.execution.resource import Resource
 from fractal_airflow.fractal import (
     ResolvedTask,
     check_step_arguments,
@@ -30,6 +28,9 @@ from fractal_airflow.operators.xcoms import STEP_KEY, Batch, RunState, StepState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from fractal_airflow.dataset import DatasetStore
+    from fractal_airflow.execution.resource import Resource
 
 
 class SelectImagesOperator(FractalOperator):
