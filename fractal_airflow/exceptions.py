@@ -8,11 +8,15 @@ class FractalAirflowError(Exception):
 
 
 class WorkflowError(FractalAirflowError, ValueError):
-    """A workflow, a manifest, an argument or a filter is wrong: raised while the DAG file is parsed."""
+    """
+    A workflow, a manifest, an argument or a filter is wrong.
+
+    Raised while the DAG file is parsed, or, for what only a run knows, when the step begins.
+    """
 
 
 class DatasetError(FractalAirflowError):
-    """A dataset cannot be used as asked: its name is taken, or it has another ``zarr_dir``."""
+    """A dataset cannot be used as asked: say, its name is taken, or it has another ``zarr_dir``."""
 
 
 class DatasetNotFoundError(DatasetError, LookupError):

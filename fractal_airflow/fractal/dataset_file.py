@@ -30,17 +30,20 @@ def parse_dataset(data: object) -> DatasetFile:
     """
     if not isinstance(data, Mapping):
         raise ImageListError(f"A dataset must be an object with name, zarr_dir and images, not {data!r:.80}")
-    unknown = set(data) - _KEYS
+    unknown = sorted(str(key) for key in data if key not in _KEYS)
     if unknown:
-        raise ImageListError(f"A dataset has no keys {sorted(map(str, unknown))}; it has {sorted(_KEYS)}")
+        raise ImageListError(f"A dataset has no keys {unknown}; it has {sorted(_KEYS)}")
     name = data.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise ImageListError(f"A dataset must have a name, not {name!r}")
+        raise ImageListError(f"A dataset must have a name, not {name!r:.80}")
     try:
         zarr_dir = normalise_url(data.get("zarr_dir"))
+        images = parse_images(data.get("images", []), zarr_dir=zarr_dir)
+    except ImageListError as error:
+        raise ImageListError(f"Dataset {name!r}: {error}") from error
     except ValueError as error:
-        raise ImageListError(f"Dataset {name!r}: zarr_dir {error}") from error
-    return DatasetFile(name, zarr_dir, parse_images(data.get("images", []), zarr_dir=zarr_dir))
+        raise ImageListError(f"Dataset {name!r}: zarr_dir: {error}") from error
+    return DatasetFile(name, zarr_dir, images)
 
 
 def dump_dataset(dataset: DatasetFile) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def parse_type_filters(data: object) -> TypeFilters:
     try:
         return {} if data is None else check_types(data)
     except ValueError as error:
-        raise WorkflowError(f"Type filters: {error}") from error
+        raise WorkflowError(f'Type filters must be an object such as {{"is_3D": true}}: {error}') from error
 
 
 def parse_attribute_filters(data: object) -> AttributeFilters:
@@ -33,18 +33,10 @@ def parse_attribute_filters(data: object) -> AttributeFilters:
     if data is None:
         return {}
     if not isinstance(data, Mapping):
-        raise WorkflowError(f'Attribute filters must be an object such as {{"well": ["B03"]}}, not {data!r}')
-    for key, values in data.items():
-        if not isinstance(key, str) or not isinstance(values, list) or not values:
-            raise WorkflowError(f"Attribute filter {key!r} must be a list of at least one value, not {values!r}")
-        try:
-            for value in values:
-                check_attribute(key, value)
-        except ValueError as error:
-            raise WorkflowError(f"Attribute filters: {error}") from error
-        if len({_kind(value) for value in values}) > 1:
-            raise WorkflowError(f"Attribute filter {key!r} must have values of one type, not {values!r}")
-    return {key: list(values) for key, values in data.items()}
+        raise WorkflowError(
+            f'Attribute filters must be an object such as {{"well": ["B03"]}}, not {data!r:.80}'
+        )
+    return {key: _parse_values(key, values) for key, values in data.items()}
 
 
 def step_type_filters(
@@ -62,12 +54,12 @@ def step_type_filters(
     :param workflow_types: the workflow task's own type filters.
     :raises WorkflowError: where the last two set a key to different values.
     """
-    conflicts = [key for key in input_types if workflow_types.get(key, input_types[key]) != input_types[key]]
+    conflicts = [key for key, value in input_types.items() if workflow_types.get(key, value) != value]
     if conflicts:
+        wanted = ", ".join(f"{key}={input_types[key]}" for key in conflicts)
         raise WorkflowError(
-            f"{task}: the task asks for images with "
-            + ", ".join(f"{key}={input_types[key]}" for key in conflicts)
-            + ", but the workflow's type_filters say the opposite: remove them from type_filters"
+            f"{task}: the task asks for images with {wanted}, but the workflow's type_filters say the "
+            "opposite: remove them from type_filters"
         )
     return {**current, **input_types, **workflow_types}
 
@@ -76,13 +68,12 @@ def filter_images(
     images: Iterable[Image], type_filters: Mapping[str, bool], attribute_filters: Mapping[str, list[Any]]
 ) -> list[Image]:
     """Return the images that pass all filters, in their order."""
-    types = list(type_filters.items())
-    attributes = [(key, {_same(value) for value in values}) for key, values in attribute_filters.items()]
+    wanted = [(key, {_same(value) for value in values}) for key, values in attribute_filters.items()]
     return [
         image
         for image in images
-        if all(image.types.get(key, False) == value for key, value in types)
-        and all(key in image.attributes and _same(image.attributes[key]) in values for key, values in attributes)
+        if all(image.types.get(key, False) == value for key, value in type_filters.items())
+        and all(key in image.attributes and _same(image.attributes[key]) in values for key, values in wanted)
     ]
 
 
@@ -107,10 +98,26 @@ def select_images(
     return selected
 
 
-def _kind(value: object) -> type:
-    return float if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
+def _parse_values(key: object, values: object) -> list[Scalar]:
+    if not isinstance(values, list) or not values:
+        raise WorkflowError(
+            f"Attribute filter {key!r} must be a list of at least one value, not {values!r:.80}"
+        )
+    try:
+        for value in values:
+            check_attribute(key, value)
+    except ValueError as error:
+        raise WorkflowError(f"Attribute filters: {error}") from error
+    if len({_kind(value) for value in values}) > 1:
+        raise WorkflowError(f"Attribute filter {key!r} must have values of one type, not {values!r:.80}")
+    return list(values)
 
 
-def _same(value: object) -> tuple[bool, object]:
-    # Python holds True == 1 == 1.0; here 1 and 1.0 are the same value, and true is neither.
+def _kind(value: Scalar) -> type:
+    """Return a value's type; whole numbers and others are one type, as 1 and 1.0 are the same value."""
+    return float if type(value) is int else type(value)
+
+
+def _same(value: Scalar) -> tuple[bool, Scalar]:
+    """Return what is equal for equal values alone: Python takes True for 1 and 1.0, which it is not here."""
     return isinstance(value, bool), value

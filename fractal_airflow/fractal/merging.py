@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from fractal_airflow.collector import collector_paused
 from fractal_airflow.exceptions import ImageListError
 from fractal_airflow.fractal.images import Image
 from fractal_airflow.fractal.task_output import ImageUpdate, TaskOutput
 from fractal_airflow.fractal.urls import is_below
 
 UnitStatus = Literal["done", "failed"]
+
+_NOTHING = Image("")
+"""What an image starts from that has no origin in the list."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +32,7 @@ class UnitResult:
     failed: bool = False
 
 
+@collector_paused()
 def merge_step(
     images: Sequence[Image],
     results: Sequence[UnitResult],
@@ -41,19 +45,24 @@ def merge_step(
     """
     Return the image list after a step: the outputs of the units that succeeded, merged and applied.
 
+    Where they say nothing at all, the input images count as updated, so that they get the output types.
+
+    :param images: the image list before the step; it stays as it is.
     :param results: of all units, in their order.
+    :param zarr_dir: the dataset's, in normal form.
     :param input_urls: the images that the step was given.
-    :param already_removed: what an earlier merge of this very step removed: no error if it is removed again.
+    :param already_removed: as in :func:`apply_output`.
     :raises ImageListError: where the outputs contradict each other or the image list.
     """
     output = merge_outputs(result.output for result in results if result.output and not result.failed)
-    if not output.image_list_updates and not output.image_list_removals:
+    if output == TaskOutput():
         output = TaskOutput(_implicit_updates(images, input_urls, results))
     return apply_output(
         images, output, zarr_dir=zarr_dir, output_types=output_types, already_removed=already_removed
     )
 
 
+@collector_paused()
 def merge_outputs(outputs: Iterable[TaskOutput]) -> TaskOutput:
     """
     Return the outputs of all units as one, in their order, without repeats.
@@ -77,6 +86,7 @@ def merge_outputs(outputs: Iterable[TaskOutput]) -> TaskOutput:
     return TaskOutput(list(updates.values()), list(removals))
 
 
+@collector_paused()
 def apply_output(
     images: Iterable[Image],
     output: TaskOutput,
@@ -88,12 +98,21 @@ def apply_output(
     """
     Return the image list with a merged output applied to it: updates in their order, then removals.
 
+    :param images: the image list; it stays as it is.
+    :param zarr_dir: the dataset's, in normal form.
+    :param already_removed: what an earlier merge of this very step removed: no error if it is removed again.
     :raises ImageListError: for a new image outside ``zarr_dir``, or the removal of one that is not there.
     """
+    removed_before = frozenset(already_removed)
     by_url = {image.zarr_url: image for image in images}
     for update in output.image_list_updates:
-        by_url[update.zarr_url] = _updated(by_url, update, zarr_dir, output_types)
-    removed_before = frozenset(already_removed)
+        before = by_url.get(update.zarr_url)
+        if before is None and not is_below(update.zarr_url, zarr_dir):
+            raise ImageListError(
+                f"New image {update.zarr_url!r} does not lie below zarr_dir {zarr_dir!r}, where tasks must write"
+            )
+        origin, start = _start(before, update, by_url, removed_before)
+        by_url[update.zarr_url] = _overlaid(update, origin, start, output_types)
     for zarr_url in output.image_list_removals:
         if by_url.pop(zarr_url, None) is None and zarr_url not in removed_before:
             raise ImageListError(f"Image {zarr_url!r} cannot be removed: it is not in the image list")
@@ -116,26 +135,33 @@ def input_statuses(input_urls: Iterable[str], results: Iterable[UnitResult]) -> 
     return {url: own.get(url, any_failed) for url in input_urls}
 
 
-def _updated(
-    by_url: Mapping[str, Image], update: ImageUpdate, zarr_dir: str, output_types: Mapping[str, bool]
+def _start(
+    before: Image | None, update: ImageUpdate, by_url: Mapping[str, Image], removed_before: frozenset[str]
+) -> tuple[str | None, Image]:
+    """
+    Return the origin that an updated image has, and the image that its attributes and types start from.
+
+    :param before: the image as it is in the list, if it is.
+    """
+    if before is not None and (update.origin is None or update.origin == update.zarr_url):
+        return before.origin, before
+    if update.origin is None:
+        return None, _NOTHING
+    start = by_url.get(update.origin)
+    if start is None and before is not None and update.origin in removed_before:
+        # This step made the image from one that it then removed: what that gave it, it has already.
+        start = before
+    return update.origin, start or _NOTHING
+
+
+def _overlaid(
+    update: ImageUpdate, origin: str | None, start: Image, output_types: Mapping[str, bool]
 ) -> Image:
-    present = by_url.get(update.zarr_url)
-    if present is None and not is_below(update.zarr_url, zarr_dir):
-        raise ImageListError(f"New image {update.zarr_url!r} does not lie below zarr_dir {zarr_dir!r}")
-    if present is not None and update.origin in (None, update.zarr_url):
-        origin, source = present.origin, present
-    else:
-        origin, source = update.origin, by_url.get(update.origin or "", _NOTHING)
-    attributes = {**source.attributes, **update.attributes}
-    return Image(
-        zarr_url=update.zarr_url,
-        origin=origin,
-        attributes={key: value for key, value in attributes.items() if value is not None},
-        types={**source.types, **update.types, **output_types},
-    )
-
-
-_NOTHING = Image("")
+    attributes: dict[str, Any] = {**start.attributes, **update.attributes}
+    if None in attributes.values():
+        attributes = {key: value for key, value in attributes.items() if value is not None}
+    types = {**start.types, **update.types, **output_types}
+    return Image(update.zarr_url, origin, attributes, types)
 
 
 def _implicit_updates(
@@ -150,9 +176,5 @@ def _implicit_updates(
 
 
 def _same_update(a: ImageUpdate, b: ImageUpdate) -> bool:
-    return _as_text(a) == _as_text(b)
-
-
-def _as_text(update: ImageUpdate) -> str:
-    # Python holds True and 1 for equal; in JSON they differ.
-    return json.dumps([update.origin, update.attributes, update.types], sort_keys=True)
+    """Tell whether one repeats the other exactly: Python takes True, 1 and 1.0 for equal, JSON does not."""
+    return a == b and all(type(value) is type(b.attributes[key]) for key, value in a.attributes.items())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fractal_airflow.exceptions import TaskOutputValidationError
-from fractal_airflow.fractal.images import Scalar, check_attribute, check_types
+from fractal_airflow.fractal.images import IMAGE_KEYS, Scalar, parse_fields, parse_url
 from fractal_airflow.fractal.urls import normalise_url
 
 T = TypeVar("T")
@@ -17,7 +17,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _OUTPUT_KEYS = frozenset({"image_list_updates", "image_list_removals"})
-_UPDATE_KEYS = frozenset({"zarr_url", "origin", "attributes", "types"})
 _INIT_KEYS = frozenset({"parallelization_list"})
 _ITEM_KEYS = frozenset({"zarr_url", "init_args"})
 _MOST_SHOWN = 20
@@ -51,9 +50,9 @@ class ParallelizationItem:
 
 def parse_task_output(data: object) -> TaskOutput:
     """
-    Read a task output; None is an empty one.
+    Read a task output; None is an empty one. Unknown keys inside an update are ignored with a warning.
 
-    :raises TaskOutputValidationError: naming every part that breaks the schema.
+    :raises TaskOutputValidationError: naming every item that breaks the schema.
     """
     if data is None:
         return TaskOutput()
@@ -62,6 +61,7 @@ def parse_task_output(data: object) -> TaskOutput:
     updates = _parse_list(mapping, "image_list_updates", _parse_update, problems)
     removals = _parse_list(mapping, "image_list_removals", normalise_url, problems)
     _raise_for(problems, "task output")
+    _warn_of_unknown_keys(mapping.get("image_list_updates", []))
     return TaskOutput(updates, removals)
 
 
@@ -69,7 +69,7 @@ def parse_init_output(data: object) -> list[ParallelizationItem]:
     """
     Read what the init half of a compound task returns; exact repeats of an item are dropped.
 
-    :raises TaskOutputValidationError: naming every part that breaks the schema.
+    :raises TaskOutputValidationError: naming every item that breaks the schema.
     """
     if data is None:
         return []
@@ -77,19 +77,19 @@ def parse_init_output(data: object) -> list[ParallelizationItem]:
     problems: list[str] = []
     items = _parse_list(mapping, "parallelization_list", _parse_item, problems)
     _raise_for(problems, "init output")
-    # As JSON text, since Python holds true and 1 for the same.
-    distinct = {json.dumps([item.zarr_url, item.init_args], sort_keys=True): item for item in reversed(items)}
-    return list(reversed(distinct.values()))
+    distinct: dict[str, ParallelizationItem] = {}
+    for text, item in items:
+        distinct.setdefault(text, item)
+    return list(distinct.values())
 
 
 def _mapping(data: object, known: frozenset[str], what: str) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
-        raise TaskOutputValidationError(f"The {what} must be an object with {sorted(known)}, not {data!r:.200}")
-    unknown = set(data) - known
-    if unknown:
         raise TaskOutputValidationError(
-            f"The {what} has unknown keys {sorted(map(str, unknown))}; known are {sorted(known)}"
+            f"The {what} must be an object with {sorted(known)}, not {data!r:.200}"
         )
+    if not known.issuperset(data):
+        raise TaskOutputValidationError(f"The {what} {_unknown_keys(data, known)}")
     return data
 
 
@@ -111,36 +111,42 @@ def _parse_list(
 
 
 def _parse_update(item: object) -> ImageUpdate:
-    if not isinstance(item, Mapping) or "zarr_url" not in item:
+    if not isinstance(item, Mapping):
         raise ValueError(f"must be an object with a zarr_url, not {item!r:.200}")
-    if not _UPDATE_KEYS.issuperset(item):
-        unknown = sorted(str(key) for key in set(item) - _UPDATE_KEYS)
-        logger.warning("The update of %s has unknown keys %s: they are ignored", item["zarr_url"], unknown)
-    attributes = item.get("attributes", {})
-    if not isinstance(attributes, Mapping):
-        raise ValueError(f"attributes must be an object, not {attributes!r:.200}")
-    for key, value in attributes.items():
-        if value is not None:
-            check_attribute(key, value)
-    origin = item.get("origin")
-    return ImageUpdate(
-        zarr_url=normalise_url(item["zarr_url"]),
-        origin=None if origin is None else normalise_url(origin),
-        attributes=dict(attributes),
-        types=check_types(item.get("types", {})),
-    )
+    return ImageUpdate(*parse_fields(item, may_unset=True))
 
 
-def _parse_item(item: object) -> ParallelizationItem:
+def _parse_item(item: object) -> tuple[str, ParallelizationItem]:
+    """Return an item with its JSON text, by which repeats are known: Python takes true and 1 for the same."""
     if not isinstance(item, Mapping) or "zarr_url" not in item:
         raise ValueError(f"must be an object with a zarr_url, not {item!r:.200}")
-    unknown = set(item) - _ITEM_KEYS
-    if unknown:
-        raise ValueError(f"has unknown keys {sorted(map(str, unknown))}; known are {sorted(_ITEM_KEYS)}")
+    if not _ITEM_KEYS.issuperset(item):
+        raise ValueError(_unknown_keys(item, _ITEM_KEYS))
     init_args = item.get("init_args", {})
     if not isinstance(init_args, Mapping):
         raise ValueError(f"init_args must be an object, not {init_args!r:.200}")
-    return ParallelizationItem(normalise_url(item["zarr_url"]), dict(init_args))
+    parsed = ParallelizationItem(parse_url(item, "zarr_url"), dict(init_args))
+    try:
+        text = json.dumps([parsed.zarr_url, parsed.init_args], sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"init_args cannot be written as JSON: {error}") from error
+    return text, parsed
+
+
+def _warn_of_unknown_keys(updates: Iterable[Mapping[str, Any]]) -> None:
+    """Warn once for the whole output: it may have thousands of updates of the same making."""
+    strange = [item for item in updates if not IMAGE_KEYS.issuperset(item)]
+    if strange:
+        keys = sorted({str(key) for item in strange for key in item} - IMAGE_KEYS)
+        first = strange[0]["zarr_url"]
+        logger.warning(
+            "Unknown keys %s are ignored in %d updates, first that of %s", keys, len(strange), first
+        )
+
+
+def _unknown_keys(data: Iterable[object], known: frozenset[str]) -> str:
+    unknown = sorted(str(key) for key in data if key not in known)
+    return f"has unknown keys {unknown}; known are {sorted(known)}"
 
 
 def _raise_for(problems: list[str], what: str) -> None:
