@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, TaskGroup, XComArg
+from airflow.sdk import DAG, TaskGroup, XComArg
 
 from fractal_airflow.fractal import (
     ResolvedTask,
@@ -23,6 +23,7 @@ from fractal_airflow.operators.merge import MergeOutputsOperator
 from fractal_airflow.operators.run import RunBatchOperator, RunInitOperator, RunNonParallelOperator
 from fractal_airflow.operators.select import SelectImagesOperator
 from fractal_airflow.operators.templates import is_template
+from fractal_airflow.run_parameters import check_run_values, run_parameters
 
 WorkflowSource = str | Path | Mapping[str, Any] | Workflow
 
@@ -88,6 +89,15 @@ class FractalTaskGroup(TaskGroup):
             )[0]
         else:
             step = task
+        check_run_values(
+            step.name,
+            step_count,
+            zarr_dir=zarr_dir,
+            attribute_filters=attribute_filters,
+            type_filters=run_type_filters,
+            first_task_index=first_task_index,
+            last_task_index=last_task_index,
+        )
         self.step = step
         self.resource = resource
         self.images_per_batch = images_per_batch
@@ -267,13 +277,13 @@ class FractalDag(DAG):
         callers_file = _callers_file()
         loaded = _load(workflow, relative_to=callers_file)
         self.steps = resolve_workflow(loaded, _as_list(packages), ignore=is_template)
-        run_params = run_parameters(
-            self.steps,
-            dataset=dataset,
-            zarr_dir=zarr_dir,
-            attribute_filters=attribute_filters,
-            type_filters=type_filters,
-        )
+        start: dict[str, Any] = {
+            "zarr_dir": zarr_dir,
+            "attribute_filters": attribute_filters,
+            "type_filters": type_filters,
+        }
+        check_run_values(loaded.label, len(self.steps), **start)
+        run_params = run_parameters(self.steps, dataset=dataset, **start)
         kwargs = {"description": loaded.description, "doc_md": workflow_docs(loaded, self.steps), **kwargs}
         super().__init__(dag_id, params={**run_params, **(params or {})}, **kwargs)
         self.fileloc = str(callers_file)
@@ -313,60 +323,6 @@ def chain_steps(
         )
         groups.append(group)
     return groups
-
-
-def run_parameters(
-    steps: Sequence[ResolvedTask],
-    *,
-    dataset: str | None,
-    zarr_dir: str | None,
-    attribute_filters: Mapping[str, Any] | None,
-    type_filters: Mapping[str, Any] | None,
-) -> dict[str, Param]:
-    """Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks."""
-    names = {step.index: f"{step.index}: {step.name}" for step in steps}
-    which: dict[str, Any] = {
-        "type": "integer",
-        "enum": list(names),
-        "values_display": names,
-        "section": "Part of the workflow",
-    }
-    filters: dict[str, Any] = {"type": "object", "section": "Filters"}
-    known: dict[str, Any] = {"default": dataset} if dataset else {}
-    scalar = {"type": ["string", "number", "boolean"]}
-    return {
-        "dataset": Param(
-            **known,
-            type="string",
-            minLength=1,
-            title="Dataset",
-            description="Name of the dataset whose images are processed.",
-        ),
-        "zarr_dir": Param(
-            zarr_dir,
-            type=["null", "string"],
-            title="Zarr folder",
-            description="Absolute path (or s3://…) below which tasks make OME-Zarrs; a known dataset has one.",
-        ),
-        "attribute_filters": Param(
-            dict(attribute_filters or {}),
-            title="Attribute filters",
-            description='Only images whose attributes are in these lists, such as {"well": ["B03", "B04"]}.',
-            additionalProperties={"type": "array", "minItems": 1, "items": scalar},
-            **filters,
-        ),
-        "type_filters": Param(
-            dict(type_filters or {}),
-            title="Type filters",
-            description='The types that the first step\'s images have, such as {"is_3D": true}.',
-            additionalProperties={"type": "boolean"},
-            **filters,
-        ),
-        "first_task_index": Param(0, title="First step", description="Earlier steps are skipped.", **which),
-        "last_task_index": Param(
-            len(steps) - 1, title="Last step", description="Later steps are skipped.", **which
-        ),
-    }
 
 
 def workflow_docs(workflow: Workflow, steps: Sequence[ResolvedTask]) -> str:

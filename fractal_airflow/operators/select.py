@@ -24,6 +24,7 @@ from fractal_airflow.fractal import (
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.operators.base import FractalOperator
+from fractal_airflow.operators.templates import from_json
 from fractal_airflow.operators.xcoms import STEP_KEY, Batch, RunState, StepState, Unit
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ class SelectImagesOperator(FractalOperator):
         return RunState(
             dataset=str(self.dataset),
             zarr_dir=self.zarr_dir or "",
-            type_filters=parse_type_filters(_from_json(self.type_filters)),
-            attribute_filters=parse_attribute_filters(_from_json(self.attribute_filters)),
+            type_filters=parse_type_filters(from_json(self.type_filters)),
+            attribute_filters=parse_attribute_filters(from_json(self.attribute_filters)),
         )
 
     def _open_dataset(self, store: DatasetStore, run: RunState) -> RunState:
@@ -194,8 +195,3 @@ def fingerprint(step: ResolvedTask, arguments: dict[str, dict[str, Any]]) -> str
     """Return a digest of what decides a step's result besides its images: package, task, arguments."""
     what = [step.package.name, step.package.version, step.task_name, arguments]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _from_json(value: Any) -> Any:
-    # A template that is more than one expression renders to text.
-    return json.loads(value) if isinstance(value, str) and value.strip() else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,22 @@ def evaluate(expression: str, context: Mapping[str, Any], environment: jinja2.En
     if isinstance(value, jinja2.Undefined):
         raise WorkflowError(f"The template {{{{{expression}}}}} stands for nothing: is the name right?")
     return _as_json_type(value)
+
+
+def from_json(value: Any) -> Any:
+    """
+    Return filters that are given as JSON text as what the text stands for, and others as they are.
+
+    A template that is more than one expression is filled in as text.
+
+    :raises WorkflowError: where the text is no JSON.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise WorkflowError(f"The filters {value!r} are neither an object nor JSON text: {error}") from error
 
 
 def _as_json_type(value: Any) -> Any:

@@ -1,0 +1,117 @@
+"""What a run of a workflow may choose: dataset, filters, the part to run; its form, and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow.sdk import Param
+
+from fractal_airflow.exceptions import WorkflowError
+from fractal_airflow.fractal import (
+    ResolvedTask,
+    parse_attribute_filters,
+    parse_type_filters,
+    workflow_slice,
+)
+from fractal_airflow.fractal.json_files import list_problems
+from fractal_airflow.fractal.urls import normalise_url
+from fractal_airflow.operators.templates import from_json, is_template
+
+
+def run_parameters(
+    steps: Sequence[ResolvedTask],
+    *,
+    dataset: str | None,
+    zarr_dir: str | None,
+    attribute_filters: Mapping[str, Any] | None,
+    type_filters: Mapping[str, Any] | None,
+) -> dict[str, Param]:
+    """Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks."""
+    names = {step.index: f"{step.index}: {step.name}" for step in steps}
+    which: dict[str, Any] = {
+        "type": "integer",
+        "enum": list(names),
+        "values_display": names,
+        "section": "Part of the workflow",
+    }
+    filters: dict[str, Any] = {"type": "object", "section": "Filters"}
+    known: dict[str, Any] = {"default": dataset} if dataset else {}
+    scalar = {"type": ["string", "number", "boolean"]}
+    return {
+        "dataset": Param(
+            **known,
+            type="string",
+            minLength=1,
+            title="Dataset",
+            description="Name of the dataset whose images are processed.",
+        ),
+        "zarr_dir": Param(
+            zarr_dir,
+            type=["null", "string"],
+            title="Zarr folder",
+            description="Absolute path (or s3://…) below which tasks make OME-Zarrs; a known dataset has one.",
+        ),
+        "attribute_filters": Param(
+            dict(attribute_filters or {}),
+            title="Attribute filters",
+            description='Only images whose attributes are in these lists, such as {"well": ["B03", "B04"]}.',
+            additionalProperties={"type": "array", "minItems": 1, "items": scalar},
+            **filters,
+        ),
+        "type_filters": Param(
+            dict(type_filters or {}),
+            title="Type filters",
+            description='The types that the first step\'s images have, such as {"is_3D": true}.',
+            additionalProperties={"type": "boolean"},
+            **filters,
+        ),
+        "first_task_index": Param(0, title="First step", description="Earlier steps are skipped.", **which),
+        "last_task_index": Param(
+            len(steps) - 1, title="Last step", description="Later steps are skipped.", **which
+        ),
+    }
+
+
+def check_run_values(
+    where: str,
+    step_count: int,
+    *,
+    zarr_dir: Any = None,
+    attribute_filters: Any = None,
+    type_filters: Any = None,
+    first_task_index: Any = None,
+    last_task_index: Any = None,
+) -> None:
+    """
+    Check what the author of a DAG chooses for its runs; templates are checked when they are filled in.
+
+    :param where: the workflow or task, for the message.
+    :raises WorkflowError: naming all that is wrong.
+    """
+    checks: list[Callable[[], object]] = [
+        lambda: _check_zarr_dir(_literal(zarr_dir)),
+        lambda: parse_attribute_filters(from_json(_literal(attribute_filters))),
+        lambda: parse_type_filters(from_json(_literal(type_filters))),
+        lambda: workflow_slice(step_count, _literal(first_task_index), _literal(last_task_index)),
+    ]
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except WorkflowError as error:
+            problems.append(str(error))
+    if problems:
+        raise WorkflowError(list_problems(where, problems))
+
+
+def _literal(value: Any) -> Any:
+    return None if is_template(value) else value
+
+
+def _check_zarr_dir(value: Any) -> None:
+    try:
+        if value is not None:
+            normalise_url(value)
+    except ValueError as error:
+        raise WorkflowError(f"zarr_dir: {error}") from error
