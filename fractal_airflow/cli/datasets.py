@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fractal_airflow.cli.output import command, counted, print_json, print_rows
+from fractal_airflow.cli.output import as_text, command, counted, print_json, print_rows
 from fractal_airflow.exceptions import DatasetError
 from fractal_airflow.fractal import Image, dump_image, filter_images
 from fractal_airflow.fractal.images import Scalar
@@ -172,7 +172,8 @@ def _value_counts(images: list[Image]) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
     for image in images:
         for key, value in image.attributes.items():
-            counts.setdefault(key, Counter())[_as_text(value)] += 1
+            text = value if isinstance(value, str) else json.dumps(value)
+            counts.setdefault(key, Counter())[text] += 1
     return {key: dict(counter) for key, counter in counts.items()}
 
 
@@ -180,11 +181,7 @@ def _changes(row: dict[str, Any]) -> dict[str, str]:
     """Return the cells of a changed image as ``old → new``."""
     before = row.get("before") or {}
     return {
-        key: f"{_as_text(before[key])} → {_as_text(row[key])}"
+        key: f"{as_text(before[key])} → {as_text(row[key])}"
         for key in ("origin", "attributes", "types")
         if key in before and before[key] != row[key]
     }
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

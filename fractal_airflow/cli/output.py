@@ -71,7 +71,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(*(escape(as_text(row.get(column))) for column in columns))
     console = Console(emoji=False)
     console.print(table) if console.is_terminal else Console(width=_PIPE_WIDTH, emoji=False).print(table)
 
@@ -81,11 +81,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _cell(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as a table shows it."""
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        return ", ".join(f"{escape(str(key))}={_cell(item)}" for key, item in value.items())
+        return ", ".join(f"{key}={as_text(item)}" for key, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return escape(str(value))
+    return str(value)
