@@ -58,10 +58,10 @@ def from_json(value: Any) -> Any:
 
     :raises WorkflowError: where the text is no JSON.
     """
-    if not isinstance(value, str) or not value.strip():
-        return value or None
+    if not isinstance(value, str):
+        return value
     try:
-        return json.loads(value)
+        return json.loads(value) if value.strip() else None
     except ValueError as error:
         raise WorkflowError(f"The filters {value!r} are neither an object nor JSON text: {error}") from error
 

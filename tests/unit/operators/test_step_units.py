@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fractal_airflow.execution.units import Outcome, UnitError, dump_outcomes
+from fractal_airflow.operators.step_units import UnitEnd, image_statuses, mapped_units, whole_list_unit
+from fractal_airflow.operators.xcoms import Batch, Unit
+
+BATCHES = [
+    Batch(index=0, label="a … b", units=[Unit(zarr_url="/a"), Unit(zarr_url="/b")]),
+    Batch(index=1, label="c", units=[Unit(zarr_url="/c")]),
+]
+DONE = Outcome("done", output={"image_list_removals": ["/x"]}, seconds=2.0, started_at=0.0)
+FAILED = Outcome("failed", error=UnitError("task", "exit code 1"))
+
+
+def nothing_to_read(folder: str, count: int) -> list[Outcome]:
+    raise AssertionError(f"{folder} is not needed")
+
+
+def xcom(index: int, *outcomes: Outcome) -> dict[str, object]:
+    return {"index": index, **dump_outcomes(outcomes, f"/runs/{index}")}
+
+
+class TestMappedUnits:
+    def test_outcomes_come_in_the_order_of_the_batches(self) -> None:
+        ends = mapped_units(BATCHES, [xcom(1, DONE), xcom(0, DONE, FAILED)], nothing_to_read)
+
+        assert [(end.zarr_url, end.outcome.status, end.map_index) for end in ends] == [
+            ("/a", "done", 0),
+            ("/b", "failed", 0),
+            ("/c", "done", 1),
+        ]
+        assert ends[2].outcome.log == "/runs/1/0-log.txt"
+
+    def test_units_of_an_instance_without_a_result_are_lost(self) -> None:
+        ends = mapped_units(BATCHES, [None, xcom(1, DONE)], nothing_to_read)
+
+        assert [end.outcome.status for end in ends] == ["failed", "failed", "done"]
+        assert ends[0].outcome.error is not None
+        assert ends[0].outcome.error.kind == "job"
+        assert "see that instance's log" in ends[0].outcome.error.message
+
+    def test_a_large_result_is_read_from_its_folder(self) -> None:
+        large = {"index": 0, "folder": "/runs/0", "count": 2}
+
+        ends = mapped_units(BATCHES[:1], [large], lambda folder, count: [DONE] * count)
+
+        assert [end.outcome for end in ends] == [DONE, DONE]
+
+    def test_no_batches_are_no_units(self) -> None:
+        assert mapped_units([], [], nothing_to_read) == []
+
+
+class TestWholeListUnit:
+    def test_one_command_stands_for_all_images(self) -> None:
+        end = whole_list_unit(["/a", "/b"], xcom(0, DONE), nothing_to_read)
+
+        result = end.result()
+        assert (end.zarr_url, result.zarr_url, result.failed) == (None, None, False)
+        assert result.output is not None
+        assert result.output.image_list_removals == ["/x"]
+
+    def test_without_a_result_it_is_lost(self) -> None:
+        assert whole_list_unit(["/a"], None, nothing_to_read).result().failed
+
+
+class TestImageStatuses:
+    def test_an_image_has_what_became_of_its_own_unit(self) -> None:
+        ends = mapped_units(BATCHES, [xcom(0, DONE, FAILED), xcom(1, DONE)], nothing_to_read)
+
+        a, b, _ = image_statuses(["/a", "/b", "/c"], ends, "f00d")
+
+        assert (a.status, a.map_index, a.log, a.seconds, a.error) == (
+            "done",
+            0,
+            "/runs/0/0-log.txt",
+            2.0,
+            None,
+        )
+        assert a.started_at == datetime(1970, 1, 1, tzinfo=UTC)
+        assert (b.status, b.error, b.fingerprint) == ("failed", "exit code 1", "f00d")
+
+    def test_an_image_without_a_unit_fails_with_the_first_that_failed(self) -> None:
+        ends = [UnitEnd(["/a_mip"], False, DONE), UnitEnd(["/b_mip"], False, FAILED)]
+
+        statuses = image_statuses(["/a", "/b"], ends, "")
+
+        assert [(each.status, each.error, each.log) for each in statuses] == [
+            ("failed", "exit code 1", None)
+        ] * 2
+
+    def test_an_error_of_merging_is_one_of_every_image(self) -> None:
+        ends = mapped_units(BATCHES[:1], [xcom(0, DONE, FAILED)], nothing_to_read)
+
+        statuses = image_statuses(["/a", "/b"], ends, "", "updated twice")
+
+        assert [(each.status, each.error) for each in statuses] == [
+            ("failed", "updated twice"),
+            ("failed", "exit code 1"),
+        ]
