@@ -79,7 +79,8 @@ class TaskPackage:
                 f"{path} is no task package: give the folder that has a {MANIFEST_FILE} in it"
             )
         folder = manifest.parent
-        return cls._load(manifest, python or _python_of(folder), _distribution_of(folder))
+        interpreter = _absolute(python) if python else _python_of(folder)
+        return cls._load(manifest, interpreter, _distribution_of(folder))
 
     @classmethod
     def _load(cls, path: Path, python: str, distribution: Distribution | None) -> TaskPackage:
@@ -113,6 +114,12 @@ class TaskPackage:
                 f"Task {task.name!r} of {self.name} is of type {task.type}: it has no {half} command"
             )
         return shlex.split(command)
+
+
+def _absolute(python: str) -> str:
+    # Units run in a folder of their own, where a relative path leads nowhere; a bare name is sought in PATH.
+    # Links stay: the interpreter of a virtual environment is one.
+    return str(Path(python).absolute()) if "/" in python else python
 
 
 def canonical_name(name: str) -> str:

@@ -162,3 +162,14 @@ def test_a_command_that_a_task_does_not_have_is_refused(tmp_path: Path) -> None:
         WorkflowError, match=r"'Segment' .* is of type parallel: it has no non_parallel command"
     ):
         package.command(package.manifest.task("Segment"), "non_parallel")
+
+
+def test_a_relative_interpreter_is_that_of_the_folder_in_which_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tmp_path / "tasks", MANIFEST)
+    monkeypatch.chdir(tmp_path)
+
+    package = TaskPackage.from_directory("tasks", python="env/bin/python")
+
+    assert package.python == str(tmp_path / "env" / "bin" / "python")
