@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from collections.abc import Callable
@@ -55,6 +56,9 @@ class Progress:
     def _started(self, context: Context) -> None:
         # Airflow's task runner has just taken SIGTERM, and not every operator knows what to do with it.
         listen_to_signals()
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
 
     def _succeeded(self, context: Context) -> None:
         task: Any = context["task"]

@@ -110,3 +110,20 @@ def table_sizes(database: Path) -> dict[str, int]:
     with sqlite3.connect(database) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in names}
+
+
+def test_a_run_that_is_stopped_as_it_starts_leaves_no_folder_behind(airflow: AirflowHome) -> None:
+    airflow.add_images("B/03")
+    workflow = airflow.write_workflow("slow", {"name": "Measure", "args_parallel": {"seconds": 600}})
+    process = start(airflow, *arguments(airflow, workflow))
+    temporary = Path(airflow.settings["TMPDIR"])
+    while not list(temporary.iterdir()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (1, "error: stopped by SIGINT\n")
+    assert list(temporary.iterdir()) == []
+    assert airflow.measured("B/03") == [0]
