@@ -60,9 +60,8 @@ def _parse_package(text: str) -> TaskPackage:
     path, colon, python = text.rpartition(":")
     if not colon or Path(text).exists():
         return TaskPackage.from_directory(text)
-    # Units start in a folder of their own: a path is to mean the same there.
-    python = str(Path(python).expanduser().absolute()) if "/" in python else python
-    return TaskPackage.from_directory(path, python=python or None)
+    # The shell leaves a ~ after a colon to us.
+    return TaskPackage.from_directory(path, python=str(Path(python).expanduser()) if python else None)
 
 
 def _good_ones(load: Callable[[str], T], texts: Sequence[str], problems: list[str]) -> list[T]:
