@@ -40,14 +40,15 @@ class UnitEnd:
         """The image of a unit that has one."""
         return None if self.whole_list else self.zarr_urls[0]
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed."""
+        return self.outcome.status == "failed"
+
     def result(self) -> UnitResult:
-        """Return what the rules of merging want to know of it."""
-        failed = self.outcome.status == "failed"
-        return UnitResult(
-            zarr_url=self.zarr_url,
-            output=None if failed else parse_task_output(self.outcome.output),
-            failed=failed,
-        )
+        """Return what the rules of merging want to know of it, its output included."""
+        output = None if self.failed else parse_task_output(self.outcome.output)
+        return UnitResult(self.zarr_url, output, self.failed)
 
 
 def whole_list_unit(input_urls: Sequence[str], xcom: dict[str, Any] | None, read: ReadOutcomes) -> UnitEnd:
@@ -83,7 +84,7 @@ def image_statuses(
 
     :param error: an error of merging: then every image failed with it.
     """
-    statuses = input_statuses(input_urls, [end.result() for end in ends])
+    statuses = input_statuses(input_urls, [UnitResult(end.zarr_url, failed=end.failed) for end in ends])
     own = {url: end for end in ends for url in end.zarr_urls}
     first_error = error or next((end.outcome.error.message for end in ends if end.outcome.error), None)
     return [

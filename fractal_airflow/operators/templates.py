@@ -44,7 +44,10 @@ def evaluate(expression: str, context: Mapping[str, Any], environment: jinja2.En
     """
     import jinja2
 
-    value = environment.compile_expression(expression, undefined_to_none=False)(**context)
+    try:
+        value = environment.compile_expression(expression, undefined_to_none=False)(**context)
+    except jinja2.TemplateError as error:
+        raise WorkflowError(f"The template {{{{{expression}}}}} cannot be filled in: {error}") from error
     if isinstance(value, jinja2.Undefined):
         raise WorkflowError(f"The template {{{{{expression}}}}} stands for nothing: is the name right?")
     return _as_json_type(value)

@@ -150,7 +150,7 @@ def test_an_unknown_key_inside_an_update_is_ignored_with_a_warning(airflow: Airf
     run = airflow.test_dag("plate")
 
     assert run.state == "success", run.log
-    assert "unknown keys ['colour']: they are ignored" in run.log
+    assert "Unknown keys ['colour'] are ignored" in run.log
 
 
 class TestMerging:
