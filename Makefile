@@ -7,6 +7,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 UV := $(or $(shell command -v uv 2>/dev/null),$(CURDIR)/build/uv/bin/uv)
 export UV
+# Airflow and the tasks import thousands of modules: compile them once, whatever the surroundings say.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/installed
 RUN := .venv/bin/python
