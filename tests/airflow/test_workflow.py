@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 from fractal_airflow.fractal import Image
@@ -139,6 +140,19 @@ def test_an_empty_parallelization_list_is_a_step_without_units(airflow: AirflowH
     assert [image.types for image in airflow.store.images("plate")] == [{"is_3D": False}] * 2
     assert airflow.measured("B/03", "B/04") == [1, 1]
     assert airflow.statuses() == {"B/03/0": "done", "B/04/0": "done"}
+
+
+def test_large_outputs_do_not_travel_through_airflow(airflow: AirflowHome) -> None:
+    wells = [f"{row}/{column}" for row in "ABCD" for column in range(500)]
+    airflow.write_fractal_dag("plate", {"name": "Make Plate", "args_non_parallel": {"wells": wells}})
+
+    run = airflow.test_dag("plate")
+
+    assert run.state == "success", run.log
+    assert airflow.store.get("plate").image_count == 2000
+    with sqlite3.connect(airflow.home / "airflow.db") as database:
+        sizes = database.execute("SELECT task_id, length(value) FROM xcom WHERE key = 'return_value'")
+        assert all(size < 1000 for _, size in sizes)
 
 
 def test_a_second_run_goes_on_with_the_dataset(airflow: AirflowHome) -> None:
