@@ -19,7 +19,7 @@ def parse_type_filters(data: object) -> TypeFilters:
     :raises WorkflowError: naming the key whose value is not a boolean.
     """
     try:
-        return {} if data is None else check_types(data)
+        return {} if data is None else dict(check_types(data))
     except ValueError as error:
         raise WorkflowError(f'Type filters must be an object such as {{"is_3D": true}}: {error}') from error
 

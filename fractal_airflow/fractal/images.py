@@ -77,20 +77,22 @@ def parse_fields(
     """
     Read what an image and an update of one have in common: zarr_url, origin, attributes and types.
 
+    The two dictionaries are the item's own, not copies: a million updates weigh enough as they are.
+
     :param may_unset: whether an attribute may be None.
     :raises ValueError: naming the field that breaks a rule.
     """
     if "zarr_url" not in item:
         raise ValueError("has no zarr_url")
     attributes = item.get("attributes", {})
-    if not isinstance(attributes, Mapping):
+    if not isinstance(attributes, dict):
         raise ValueError(f"attributes must be an object, not {attributes!r:.200}")
     for key, value in attributes.items():
         if value is not None or not may_unset:
             check_attribute(key, value)
     zarr_url = parse_url(item, "zarr_url")
     origin = None if item.get("origin") is None else parse_url(item, "origin")
-    return zarr_url, origin, dict(attributes), check_types(item.get("types", {}))
+    return zarr_url, origin, attributes, check_types(item.get("types", {}))
 
 
 def parse_url(item: Mapping[str, Any], key: str) -> str:
@@ -121,27 +123,28 @@ def check_attribute(key: object, value: object) -> None:
 
 def check_types(types: object) -> dict[str, bool]:
     """
-    Check a dictionary of types, and return a copy of it.
+    Check a dictionary of types, and return it.
 
     :raises ValueError: where it is not a dictionary of booleans.
     """
-    if not isinstance(types, Mapping):
+    if not isinstance(types, dict):
         raise ValueError(f"types must be an object, not {types!r:.200}")
     for key, value in types.items():
         if not isinstance(key, str) or not isinstance(value, bool):
             raise ValueError(f"type {key!r} must be true or false, not {value!r:.200}")
-    return dict(types)
+    return types
 
 
 def _parse_image(item: object) -> Image:
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         raise ValueError(f"must be an object with a zarr_url, not {item!r:.200}")
     if not IMAGE_KEYS.issuperset(item):
         unknown = sorted(str(key) for key in item if key not in IMAGE_KEYS)
         raise ValueError(f"has unknown keys {unknown}; known are {sorted(IMAGE_KEYS)}")
-    return Image(*parse_fields(item))
+    zarr_url, origin, attributes, types = parse_fields(item)
+    return Image(zarr_url, origin, dict(attributes), dict(types))
 
 
 def _url_of(item: object) -> str:
     """Return the zarr_url of a list's item for its error, where it has one."""
-    return f" ({item['zarr_url']!r:.200})" if isinstance(item, Mapping) and "zarr_url" in item else ""
+    return f" ({item['zarr_url']!r:.200})" if isinstance(item, dict) and "zarr_url" in item else ""

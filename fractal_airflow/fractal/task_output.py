@@ -52,6 +52,8 @@ def parse_task_output(data: object) -> TaskOutput:
     """
     Read a task output; None is an empty one. Unknown keys inside an update are ignored with a warning.
 
+    The updates go on using the dictionaries of the data.
+
     :raises TaskOutputValidationError: naming every item that breaks the schema.
     """
     if data is None:
@@ -84,7 +86,7 @@ def parse_init_output(data: object) -> list[ParallelizationItem]:
 
 
 def _mapping(data: object, known: frozenset[str], what: str) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise TaskOutputValidationError(
             f"The {what} must be an object with {sorted(known)}, not {data!r:.200}"
         )
@@ -111,19 +113,19 @@ def _parse_list(
 
 
 def _parse_update(item: object) -> ImageUpdate:
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         raise ValueError(f"must be an object with a zarr_url, not {item!r:.200}")
     return ImageUpdate(*parse_fields(item, may_unset=True))
 
 
 def _parse_item(item: object) -> tuple[str, ParallelizationItem]:
     """Return an item with its JSON text, by which repeats are known: Python takes true and 1 for the same."""
-    if not isinstance(item, Mapping) or "zarr_url" not in item:
+    if not isinstance(item, dict) or "zarr_url" not in item:
         raise ValueError(f"must be an object with a zarr_url, not {item!r:.200}")
     if not _ITEM_KEYS.issuperset(item):
         raise ValueError(_unknown_keys(item, _ITEM_KEYS))
     init_args = item.get("init_args", {})
-    if not isinstance(init_args, Mapping):
+    if not isinstance(init_args, dict):
         raise ValueError(f"init_args must be an object, not {init_args!r:.200}")
     parsed = ParallelizationItem(parse_url(item, "zarr_url"), dict(init_args))
     try:
