@@ -39,7 +39,7 @@ $(VENV): pyproject.toml | $(UV)
 test: $(VENV) ## Run all tests; PYTEST_ARGS="-k name" chooses some
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		$(call apt_install,postgresql,The tests of the dataset store need a PostgreSQL)
-	$(RUN) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 demo: $(VENV) ## Run the demo: from the raw images of a plate to the nuclei in its wells, under a real Airflow
 	@$(RUN) demo/run.py

@@ -9,8 +9,6 @@ import pytest
 
 from tests.services.airflow import FAKE_TASKS, AirflowHome, fake_task
 
-pytestmark = pytest.mark.xdist_group("bad_dag_files")  # they are parsed together
-
 GOOD = {"name": "w", "task_list": [{"task": fake_task("Measure")}]}
 
 

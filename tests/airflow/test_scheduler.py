@@ -14,8 +14,6 @@ import pytest
 from tests.services.airflow import AirflowHome, make_home
 from tests.services.scheduler import RunningAirflow, running_airflow, scheduler_settings
 
-pytestmark = pytest.mark.xdist_group("scheduler")  # one scheduler is enough
-
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[RunningAirflow]:
