@@ -20,6 +20,7 @@ from typing import Any
 
 from fractal_airflow.exceptions import ResourceError
 from fractal_airflow.execution import runner
+from fractal_airflow.execution.archive import write_runner
 from fractal_airflow.execution.progress import ResultsFollower
 from fractal_airflow.execution.resource import JobsRunnerConfig, Resource
 from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes
@@ -84,9 +85,8 @@ class LocalResource(Resource):
     def _run_runner(
         self, python: str, attempt: Attempt, slot_fd: int, follower: ResultsFollower
     ) -> tuple[int, str]:
-        program = attempt.folder / "runner.py"
         try:
-            shutil.copyfile(runner.__file__, program)
+            program = write_runner(attempt.folder)
             errors = (attempt.folder / "runner-log.txt").open("w+b")
         except OSError as error:
             return runner.EXIT_WRITING_FAILED, str(error)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fractal_airflow.exceptions import ResourceError
-from fractal_airflow.execution.runner import read_results
+from fractal_airflow.execution.runner.results import read_results
 from fractal_airflow.execution.units import Outcome, UnitError, Work, log_path, outcome_from_result
 
 BATCH_FILE = "batch.json"

@@ -114,7 +114,7 @@ def test_slots_of_killed_workers_are_free_again(tmp_path: Path) -> None:
 
 def test_a_python_that_cannot_run_the_runner_does_not_stop_the_units(tmp_path: Path) -> None:
     python = tmp_path / "python3"
-    python.write_text(f'#!/bin/sh\ncase "$1" in *runner.py) exit 5;; esac\nexec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\ncase "$1" in *runner.pyz) exit 5;; esac\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     ran = run_batch(tmp_path, [{"output": {}}] * 2, command=(str(python), UNIT_TASK[1]))
     assert ran.statuses == ["done", "done"]

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from fractal_airflow.execution import runner
+from fractal_airflow.execution.archive import write_runner
 from fractal_airflow.execution.run_folder import Attempt
+from fractal_airflow.execution.runner.processes import children, descendants, send_signal
 from fractal_airflow.execution.units import Work
 from tests.unit.execution.batches import UNIT_TASK, lives, open_batch, run_batch, starts, wait_until
 
@@ -24,6 +25,7 @@ import json, logging, sys
 from pathlib import Path
 from fractal_airflow.execution.local import LocalResource
 from fractal_airflow.execution.run_folder import Attempt
+from fractal_airflow.execution.runner.processes import children, descendants, send_signal
 from fractal_airflow.execution.units import Work
 work_dir, folder, work = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 LocalResource(work_dir).run(Work(**work), Attempt(folder, len(work["units"])), log=logging.getLogger())
@@ -43,15 +45,11 @@ class Running:
 
     @property
     def guard(self) -> int:
-        return self.children(self.worker.pid)[0]
+        return children(self.worker.pid)[0]
 
     @property
     def scheduler(self) -> int:
-        return self.children(self.guard)[0]
-
-    @staticmethod
-    def children(pid: int) -> list[int]:
-        return [child for child, parent in runner.parents().items() if parent == pid]
+        return children(self.guard)[0]
 
     def wait_for_daemons(self) -> list[int]:
         """The ids of everything that must not be left behind: units, and their own daemons."""
@@ -66,7 +64,7 @@ class Running:
         return int((self.folder / f"{name}-{index}").read_text().split()[-1])
 
     def all_processes(self) -> list[int]:
-        return [self.worker.pid, *runner.descendants(self.worker.pid)]
+        return [self.worker.pid, *descendants(self.worker.pid)]
 
 
 @pytest.fixture(params=[(True, 1), (True, 2), (False, 2)], ids=["warm", "warm-2", "cold-2"])
@@ -87,7 +85,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]
     found = Running(tmp_path, units, attempt, worker, parallel, warm_start)
     yield found
     for pid in found.all_processes():
-        runner.send_signal(pid, signal.SIGKILL)
+        send_signal(pid, signal.SIGKILL)
     worker.wait()
 
 
@@ -121,7 +119,7 @@ def test_the_end_of_the_worker_ends_everything(running: Running, number: int) ->
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("victim", ["guard", "scheduler"])
 def test_the_end_of_the_runner_ends_everything(running: Running, victim: str, number: int) -> None:
-    pids = [*running.wait_for_daemons(), *runner.descendants(running.worker.pid)]
+    pids = [*running.wait_for_daemons(), *descendants(running.worker.pid)]
     os.kill(getattr(running, victim), number)
     assert_gone(pids)
     assert running.worker.wait(10) == 0
@@ -151,7 +149,7 @@ open({str(tmp_path / "pid")!r}, "w").write(str(pid))
     command = (sys.executable, "-c", code)
     work = Work(command, [{}, {"second": True}])
     attempt = open_batch(tmp_path, work)
-    process = subprocess.Popen([sys.executable, runner.__file__, str(attempt.folder)])
+    process = subprocess.Popen([sys.executable, str(write_runner(attempt.folder)), str(attempt.folder)])
     try:
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         assert_gone([int((tmp_path / "pid").read_text())])
@@ -166,7 +164,8 @@ def test_a_runner_without_a_parent_to_watch_outlives_its_starter(tmp_path: Path)
     attempt = open_batch(tmp_path, work)
     code = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
     subprocess.run(
-        [sys.executable, "-c", code, sys.executable, runner.__file__, str(attempt.folder)], check=True
+        [sys.executable, "-c", code, sys.executable, str(write_runner(attempt.folder)), str(attempt.folder)],
+        check=True,
     )
     (tmp_path / "gate").touch()
     wait_until(lambda: len(attempt.results()) == 2)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fractal_airflow.execution import runner
+from fractal_airflow.execution.archive import write_runner
 from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes
 from fractal_airflow.execution.units import Work
 from tests.unit.execution.batches import UNIT_TASK, open_batch, run_batch, script, starts
@@ -21,27 +21,8 @@ WARM_AND_COLD = pytest.mark.parametrize("warm_start", [True, False], ids=["warm"
 
 
 def run_runner(attempt: Attempt, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    command = [python, runner.__file__, str(attempt.folder)]
+    command = [python, str(write_runner(attempt.folder.parent)), str(attempt.folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_runner_is_one_file_that_needs_no_installation(tmp_path: Path) -> None:
-    attempt = open_batch(tmp_path, Work(UNIT_TASK, [{"output": {}}, {"output": None}]))
-    isolated = [sys.executable, "-I", runner.__file__, str(attempt.folder)]
-    ran = subprocess.run(isolated, cwd="/", env={}, check=False)
-    assert ran.returncode == 0
-    assert [outcome.status for outcome in attempt_outcomes(attempt.folder, 2)] == ["done", "done"]
-
-
-def test_the_runner_is_written_in_python_3_9() -> None:
-    ast.parse(Path(runner.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
-
-
-def test_the_runner_imports_the_standard_library_alone() -> None:
-    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print(*sys.modules)"
-    command = [sys.executable, "-I", "-S", "-c", code, runner.__file__]
-    modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    assert {name.partition(".")[0] for name in modules} <= {*sys.stdlib_module_names, "__main__"}
 
 
 @WARM_AND_COLD
@@ -66,7 +47,8 @@ def test_a_unit_that_exits_with_an_error_failed_in_the_task(tmp_path: Path, warm
 def test_a_traceback_shows_the_task_and_nothing_of_the_runner(tmp_path: Path, warm_start: bool) -> None:
     log = run_batch(tmp_path, [{"raise": "no nuclei"}] * 2, warm_start=warm_start).log(0)
     assert 'unit_task.py", line' in log
-    assert "runner.py" not in log
+    assert "_fractal_runner" not in log
+    assert ".pyz" not in log
 
 
 @WARM_AND_COLD
@@ -260,10 +242,12 @@ def test_two_runners_do_not_work_in_one_folder(tmp_path: Path) -> None:
     attempt = open_batch(
         tmp_path, Work(UNIT_TASK, [{"wait_for": str(gate), "started": str(tmp_path / "starts")}])
     )
-    program = Path(runner.__file__).read_text().replace("LOCK_SECONDS = 15.0", "LOCK_SECONDS = 0.3")
-    impatient = tmp_path / "impatient.py"
-    impatient.write_text(program)
-    first = subprocess.Popen([sys.executable, runner.__file__, str(attempt.folder)])
+    program = write_runner(tmp_path)
+    impatient = tmp_path / "impatient"
+    shutil.unpack_archive(program, impatient, "zip")
+    guard = impatient / "_fractal_runner" / "guard.py"
+    guard.write_text(guard.read_text().replace("LOCK_SECONDS = 15.0", "LOCK_SECONDS = 0.3"))
+    first = subprocess.Popen([sys.executable, str(program), str(attempt.folder)])
     try:
         while not (tmp_path / "starts").exists():
             assert first.poll() is None
@@ -280,24 +264,3 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     ran = run_runner(Attempt(tmp_path / "nothing", 1))
     assert ran.returncode == runner.EXIT_WRITING_FAILED
     assert str(tmp_path / "nothing") in ran.stderr
-
-
-def test_torn_and_foreign_lines_of_results_are_left_out(tmp_path: Path) -> None:
-    lines = [
-        b'{"index": 0, "status": "done"}',
-        b"\xff\xfe",
-        b"[]",
-        b'{"status": "done"}',
-        b"",
-        b'{"index": 1',
-    ]
-    path = tmp_path / "results.jsonl"
-    path.write_bytes(b"\n".join(lines))
-    assert runner.read_results(str(path)) == {0: {"index": 0, "status": "done"}}
-
-
-def test_results_of_a_torn_file_start_on_a_line_of_their_own(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    path.write_bytes(b'{"index": 0, "sta')
-    runner.Results(str(path)).add({"index": 1, "status": "done"})
-    assert json.loads(path.read_bytes().splitlines()[1]) == {"index": 1, "status": "done"}

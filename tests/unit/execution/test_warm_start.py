@@ -152,9 +152,10 @@ def test_settings_before_an_import_are_made_before_it(tmp_path: Path) -> None:
     assert ran.log(1).splitlines()[-1] == "1"
 
 
-def test_a_folder_with_modules_named_as_the_standard_ones_gets_its_own(tmp_path: Path) -> None:
-    module(tmp_path, "select", "name = 'mine'")
-    command = guarded(tmp_path, "print(select.name)", top="import select")
+@pytest.mark.parametrize("name", ["select", "pkgutil"])  # pkgutil is what Python runs archives with
+def test_a_folder_with_modules_named_as_the_standard_ones_gets_its_own(tmp_path: Path, name: str) -> None:
+    module(tmp_path, name, "name = 'mine'")
+    command = guarded(tmp_path, f"print({name}.name)", top=f"import {name}")
     ran = run_batch(tmp_path, [{}] * 2, command=command)
     assert ran.log(1).splitlines()[-1] == "mine"
 

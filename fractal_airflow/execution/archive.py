@@ -1,0 +1,42 @@
+"""The runner as one file: a zip application that any Python >= 3.9 runs, with nothing else installed."""
+
+from __future__ import annotations
+
+import functools
+import io
+import secrets
+import zipfile
+from pathlib import Path
+
+RUNNER_FILE = "runner.pyz"
+
+_SOURCES = Path(__file__).parent / "runner"
+_PACKAGE = "_fractal_runner"  # no module of a task has this name
+_MAIN = "__main__.py"
+
+
+@functools.cache
+def runner_archive() -> bytes:
+    """Return the content of the file; the same sources always give the same content."""
+    content = io.BytesIO()
+    # Not compressed: a Python without zlib can read it.
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for source in sorted(_SOURCES.glob("*.py")):
+            name = _MAIN if source.name == _MAIN else f"{_PACKAGE}/{source.name}"
+            archive.writestr(zipfile.ZipInfo(name), source.read_bytes())  # dated 1980
+    return content.getvalue()
+
+
+def write_runner(folder: Path) -> Path:
+    """Write the file into a folder, as a whole or not at all; return its path.
+
+    :raises OSError: if it cannot be written.
+    """
+    path = folder / RUNNER_FILE
+    unfinished = folder / f".{RUNNER_FILE}-{secrets.token_hex(6)}"
+    try:
+        unfinished.write_bytes(runner_archive())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
