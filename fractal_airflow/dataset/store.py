@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fractal_airflow.collector import collector_paused
 from fractal_airflow.dataset import datasets, versions
 from fractal_airflow.dataset.engine import get_engine, parse_url, public_name, reading, writing
 from fractal_airflow.dataset.migrate import prepare
@@ -160,16 +161,17 @@ class DatasetStore:
         """
         with self._writing() as connection:
             head = datasets.require(connection, name, lock=True)
-            own_id = step_run_id(connection, head, step)
-            base, removed = merge_base(connection, head, own_id)
-            newest = versions.read_rows(connection, head)
-            rows = newest if base == head.version else versions.read_rows(connection, head, base)
-            before = to_images(rows)
-            after = change(list(before), removed)
-            placed = versions.place(after, list(zip(rows, before, strict=True)), newest, head)
-            merged = versions.write_version(connection, head, newest, placed, "merged", own_id)
-            write_statuses(connection, own_id, statuses)
-            return merged
+            with collector_paused():  # from here on no other writer is waited for
+                own_id = step_run_id(connection, head, step)
+                base, removed = merge_base(connection, head, own_id)
+                newest = versions.read_rows(connection, head)
+                rows = newest if base == head.version else versions.read_rows(connection, head, base)
+                before = to_images(rows)
+                after = change(list(before), removed)
+                placed = versions.place(after, list(zip(rows, before, strict=True)), newest, head)
+                merged = versions.write_version(connection, head, newest, placed, "merged", own_id)
+                write_statuses(connection, own_id, statuses)
+                return merged
 
     # Versions
 

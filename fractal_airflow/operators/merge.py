@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from fractal_airflow.collector import collector_paused
 from fractal_airflow.exceptions import DatasetStoreError, FractalAirflowError, ImageListError
 from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
@@ -123,7 +124,8 @@ class MergeOutputsOperator(FractalOperator):
         name, zarr_dir = state["run"]["dataset"], state["run"]["zarr_dir"]
         step_run = StepRun(ti.dag_id, ti.run_id, self.step_number, self.step.task_key)
         fingerprint = state.get("fingerprint", "")
-        results = [end.result() for end in ends]
+        with collector_paused():
+            results = [end.result() for end in ends]
         try:
             merged = store.merge(
                 name,

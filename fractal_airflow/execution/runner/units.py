@@ -84,7 +84,7 @@ def read_output(path: str) -> dict[str, Any]:
     """Return the part of a result that the out file gives: its content, or why it is none."""
     try:
         with open(path, "rb") as file:
-            output = json.loads(file.read())
+            output = json.loads(file.read(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -92,6 +92,11 @@ def read_output(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         return {"kind": "output", "error": f"the output file {path} is not JSON: {error}"}
     return {} if output is None else {"output": output}
+
+
+def _refuse_constant(name: str) -> None:
+    # Python reads and writes NaN and Infinity; JSON has none, and a database may refuse what holds them.
+    raise ValueError(f"it has {name} in it")
 
 
 def log_tail(path: str, start: int = 0) -> str:
