@@ -51,10 +51,9 @@ def finish(code: int, main: ModuleType) -> int:
         atexit._run_exitfuncs()
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
-    sys.setswitchinterval(60)  # from here on, daemon threads rest, as at Python's own end
-    flush_open_files()  # writing lets other threads run: first, while their module is whole
-    main.__dict__.clear()
-    gc.collect()
+    if threading.active_count() == 1:  # daemon threads go on using their module until the process ends
+        main.__dict__.clear()
+        gc.collect()
     flush_open_files()
     try:
         flush_streams()
