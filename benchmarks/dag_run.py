@@ -2,8 +2,9 @@
 
 Run it as ``python -m benchmarks.dag_run``. ``--segment 24 240`` says on how many images Threshold Segmentation of
 fractal-tasks-core is timed (images of 1x2x512x512 uint16), ``--noop 1000 5000`` on how many a task that does nothing.
-The time of a DAG run is from its trigger to its end, so it has all that Airflow adds. Both use compiled modules: each
-command runs once before it is timed. Ratios are of one run of this program: the plain commands first, then the DAG.
+The time of a DAG run is from its trigger to its end, so it has all that Airflow adds. Ratios are of one run of this
+program: the plain commands first, then the DAG. Both use compiled modules, and each command runs once before it is
+timed; with ``--uncompiled`` neither does, as in an environment that uv made and nobody may write to.
 """
 
 from __future__ import annotations
@@ -104,10 +105,10 @@ class Case:
 
 
 def main() -> None:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--segment", type=int, nargs="*", default=[24, 240])
     parser.add_argument("--noop", type=int, nargs="*", default=[1000, 5000])
+    parser.add_argument("--uncompiled", action="store_true")
     options = parser.parse_args()
     layout = Layout.from_environment()
     make_environments(layout.environments)
@@ -115,6 +116,7 @@ def main() -> None:
     core = TaskPackage.from_environment(CORE.folder(layout.environments), CORE.package)
     with tempfile.TemporaryDirectory(prefix="fractal-benchmark-") as name:
         folder = Path(name)
+        choose_compiled(not options.uncompiled, folder)
         noop = make_noop_package(folder / "noop")
         dags = [
             ("Threshold Segmentation", str(core.directory), core.python, SEGMENT_ARGS),
@@ -125,6 +127,14 @@ def main() -> None:
             for case in cases:
                 plain_run(folder, case, count=1)
                 report(case, plain_run(folder, case), dag_run(api, components, store, folder, case))
+
+
+def choose_compiled(compiled: bool, folder: Path) -> None:
+    """Let all processes that are started from here find and leave compiled modules, or none at all."""
+    if compiled:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    else:
+        os.environ.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(folder / "no_cache"))
 
 
 def segment_cases(folder: Path, core: TaskPackage, python: str, counts: list[int]) -> list[Case]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, TaskGroup, XComArg
 
+from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import (
     ResolvedTask,
     TaskPackage,
@@ -92,6 +93,8 @@ class FractalTaskGroup(TaskGroup):
         check_run_values(
             step.name,
             step_count,
+            dataset=dataset,
+            images_per_batch=images_per_batch,
             zarr_dir=zarr_dir,
             attribute_filters=attribute_filters,
             type_filters=run_type_filters,
@@ -267,8 +270,8 @@ class FractalDag(DAG):
         *,
         dataset: str | None = None,
         zarr_dir: str | None = None,
-        attribute_filters: Mapping[str, Any] | None = None,
-        type_filters: Mapping[str, Any] | None = None,
+        attribute_filters: Mapping[str, Any] | str | None = None,
+        type_filters: Mapping[str, Any] | str | None = None,
         resource: str = "local",
         images_per_batch: int | None = None,
         params: Mapping[str, Any] | None = None,
@@ -282,7 +285,10 @@ class FractalDag(DAG):
             "attribute_filters": attribute_filters,
             "type_filters": type_filters,
         }
-        check_run_values(loaded.label, len(self.steps), **start)
+        known = "{{ params.dataset }}" if dataset is None else dataset
+        check_run_values(
+            loaded.label, len(self.steps), dataset=known, images_per_batch=images_per_batch, **start
+        )
         run_params = run_parameters(self.steps, dataset=dataset, **start)
         kwargs = {"description": loaded.description, "doc_md": workflow_docs(loaded, self.steps), **kwargs}
         super().__init__(dag_id, params={**run_params, **(params or {})}, **kwargs)
@@ -342,7 +348,9 @@ def slug(name: str) -> str:
 def _load(workflow: WorkflowSource, relative_to: Path) -> Workflow:
     if isinstance(workflow, (str, Path)):
         return load_workflow(relative_to.parent / workflow)
-    return workflow if isinstance(workflow, Workflow) else load_workflow(workflow)
+    if isinstance(workflow, (Workflow, Mapping)):
+        return workflow if isinstance(workflow, Workflow) else load_workflow(workflow)
+    raise WorkflowError(f"workflow: must be a file or a workflow's content, not {workflow!r:.80}")
 
 
 def _callers_file() -> Path:
@@ -354,6 +362,10 @@ def _callers_file() -> Path:
 
 
 def _as_list(packages: TaskPackage | Sequence[TaskPackage] | None) -> list[TaskPackage]:
-    if isinstance(packages, TaskPackage):
-        return [packages]
-    return list(packages or ())
+    listed = [packages] if isinstance(packages, TaskPackage) else packages
+    if isinstance(listed, (list, tuple)) and all(isinstance(each, TaskPackage) for each in listed):
+        return list(listed)
+    raise WorkflowError(
+        f"packages: must be task packages, not {packages!r}: "
+        "make them with TaskPackage.from_environment or TaskPackage.from_directory"
+    )

@@ -48,4 +48,8 @@ class TaskOutputValidationError(FractalAirflowError, ValueError):
 
 
 class ResourceError(FractalAirflowError, ValueError):
-    """A resource's configuration is wrong, or its work folder cannot be written."""
+    """A resource's configuration is wrong."""
+
+
+class WorkFolderError(ResourceError):
+    """A resource's work folder cannot be written, or is in use. Another try may find it mended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airflow.sdk import Param
+from airflow.sdk import Param, XComArg
 
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import (
@@ -24,8 +24,8 @@ def run_parameters(
     *,
     dataset: str | None,
     zarr_dir: str | None,
-    attribute_filters: Mapping[str, Any] | None,
-    type_filters: Mapping[str, Any] | None,
+    attribute_filters: Mapping[str, Any] | str | None,
+    type_filters: Mapping[str, Any] | str | None,
 ) -> dict[str, Param]:
     """Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks."""
     names = {step.index: f"{step.index}: {step.name}" for step in steps}
@@ -35,7 +35,6 @@ def run_parameters(
         "values_display": names,
         "section": "Part of the workflow",
     }
-    filters: dict[str, Any] = {"type": "object", "section": "Filters"}
     known: dict[str, Any] = {"default": dataset} if dataset else {}
     scalar = {"type": ["string", "number", "boolean"]}
     return {
@@ -52,19 +51,17 @@ def run_parameters(
             title="Zarr folder",
             description="Absolute path (or s3://…) below which tasks make OME-Zarrs; a known dataset has one.",
         ),
-        "attribute_filters": Param(
-            dict(attribute_filters or {}),
+        "attribute_filters": _filters_param(
+            attribute_filters,
+            {"type": "array", "minItems": 1, "items": scalar},
             title="Attribute filters",
             description='Only images whose attributes are in these lists, such as {"well": ["B03", "B04"]}.',
-            additionalProperties={"type": "array", "minItems": 1, "items": scalar},
-            **filters,
         ),
-        "type_filters": Param(
-            dict(type_filters or {}),
+        "type_filters": _filters_param(
+            type_filters,
+            {"type": "boolean"},
             title="Type filters",
             description='The types that the first step\'s images have, such as {"is_3D": true}.',
-            additionalProperties={"type": "boolean"},
-            **filters,
         ),
         "first_task_index": Param(0, title="First step", description="Earlier steps are skipped.", **which),
         "last_task_index": Param(
@@ -73,10 +70,24 @@ def run_parameters(
     }
 
 
+def _filters_param(filters: Mapping[str, Any] | str | None, values: dict[str, Any], **kwargs: Any) -> Param:
+    """
+    Return the run parameter of filters.
+
+    :param values: the JSON schema of a filter's value. Templates are checked when they are filled in.
+    """
+    if is_template(filters):
+        return Param(filters, type=["object", "string"], section="Filters", **kwargs)
+    default = dict(from_json(filters) or {})
+    return Param(default, type="object", additionalProperties=values, section="Filters", **kwargs)
+
+
 def check_run_values(
     where: str,
     step_count: int,
     *,
+    dataset: Any,
+    images_per_batch: Any = None,
     zarr_dir: Any = None,
     attribute_filters: Any = None,
     type_filters: Any = None,
@@ -89,7 +100,10 @@ def check_run_values(
     :param where: the workflow or task, for the message.
     :raises WorkflowError: naming all that is wrong.
     """
+    chosen = {"zarr_dir": zarr_dir, "attribute_filters": attribute_filters, "type_filters": type_filters}
     checks: list[Callable[[], object]] = [
+        lambda: _check_dataset(dataset, [name for name, value in chosen.items() if value is not None]),
+        lambda: _check_images_per_batch(images_per_batch),
         lambda: _check_zarr_dir(_literal(zarr_dir)),
         lambda: parse_attribute_filters(from_json(_literal(attribute_filters))),
         lambda: parse_type_filters(from_json(_literal(type_filters))),
@@ -107,6 +121,22 @@ def check_run_values(
 
 def _literal(value: Any) -> Any:
     return None if is_template(value) else value
+
+
+def _check_dataset(dataset: Any, chosen: list[str]) -> None:
+    if isinstance(dataset, XComArg):
+        if chosen:
+            raise WorkflowError(
+                f"{', '.join(chosen)}: given together with the output of another group, which has them already: "
+                "give them to the first group"
+            )
+    elif not isinstance(dataset, str) or not dataset.strip():
+        raise WorkflowError(f"dataset: must be a dataset's name or the output of a group, not {dataset!r}")
+
+
+def _check_images_per_batch(value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise WorkflowError(f"images_per_batch: must be a whole number from 1 up, not {value!r}")
 
 
 def _check_zarr_dir(value: Any) -> None:

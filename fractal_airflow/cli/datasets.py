@@ -142,8 +142,8 @@ def read_json(path: str) -> Any:
     :raises DatasetError: where it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: {error}") from error
 
 

@@ -69,8 +69,6 @@ def dag_of_plan(folder: Path, **kwargs: Any) -> FractalDag:
         DAG_ID,
         workflow=plan["workflow"],
         packages=[TaskPackage.from_directory(path, python=python) for path, python in plan["packages"]],
-        dataset=plan["dataset"],
-        zarr_dir=plan["zarr_dir"],
         resource=RESOURCE_ID,
         schedule=None,
         **kwargs,

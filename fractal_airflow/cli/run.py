@@ -70,8 +70,9 @@ def make_plan(args: Any, packages: Sequence[TaskPackage]) -> dict[str, Any]:
         "workflow": dump_workflow(workflow),
         "packages": [[str(package.directory), package.python] for package in packages],
         "dataset": args.dataset,
-        "zarr_dir": args.zarr_dir,
         "params": {
+            "dataset": args.dataset,
+            "zarr_dir": args.zarr_dir,
             "attribute_filters": parse_attribute_filters(attribute_filters),
             "type_filters": parse_type_filters(json_option("--type-filters", args.type_filters)),
             "first_task_index": part.start,

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fractal_airflow.exceptions import ResourceError
+from fractal_airflow.exceptions import WorkFolderError
 from fractal_airflow.execution import runner
 from fractal_airflow.execution.archive import write_runner
 from fractal_airflow.execution.progress import ResultsFollower
@@ -59,7 +59,7 @@ class LocalResource(Resource):
     def run(self, work: Work, attempt: Attempt, *, log: logging.Logger) -> list[Outcome]:
         """Run the units that have no good result yet; return the outcome of every unit, in order.
 
-        :raises ResourceError: if the work folder cannot be written.
+        :raises WorkFolderError: if the work folder cannot be written.
         """
         with self._slot(log) as slot_fd:
             follower = ResultsFollower(attempt, log)
@@ -70,13 +70,13 @@ class LocalResource(Resource):
                 log.warning("%s could not run the runner (exit code %d): %s", python, code, message)
                 code, message = self._run_runner(sys.executable, attempt, slot_fd, follower)
             if code == runner.EXIT_WRITING_FAILED:
-                raise ResourceError(
+                raise WorkFolderError(
                     f"The work folder {attempt.folder} cannot be written: "
                     f"{message or _why_unwritable(attempt.folder)}. "
                     "Make room, or set another work_dir in the resource's connection."
                 )
             if code == runner.EXIT_LOCKED:
-                raise ResourceError(f"{message}: wait until it has ended, or end it.")
+                raise WorkFolderError(f"{message}: wait until it has ended, or end it.")
             follower.finish()
         if code:
             log.error("The runner of %s ended with code %d. %s", attempt.folder, code, message)
@@ -132,7 +132,7 @@ class LocalResource(Resource):
             folder.mkdir(parents=True, exist_ok=True)
             files = [os.open(folder / f"{n}.lock", os.O_RDWR | os.O_CREAT, 0o666) for n in range(self.slots)]
         except OSError as error:
-            raise ResourceError(
+            raise WorkFolderError(
                 f"The work folder {self.work_dir} cannot be written: {error.strerror}. Give this user the "
                 "right to write there, or set another work_dir in the resource's connection."
             ) from error

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractal_airflow.exceptions import ResourceError
+from fractal_airflow.exceptions import WorkFolderError
 from fractal_airflow.execution.runner.results import read_results
 from fractal_airflow.execution.units import Outcome, UnitError, Work, log_path, outcome_from_result
 
@@ -98,7 +98,7 @@ def open_attempt(batch_folder: Path, work: Work, generation: str) -> Attempt:
     """Return the attempt to work in: an open one, or the next.
 
     :param generation: what the retries of a task instance share, and clearing it changes.
-    :raises ResourceError: if the work folder cannot be written.
+    :raises WorkFolderError: if the work folder cannot be written.
     """
     with _writing(batch_folder):
         batch_folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResourceError(
+        raise WorkFolderError(
             f"The work folder {folder} cannot be written: {error.strerror or error} ({error.filename}). "
             "Make room or give this user the right to write there, or set another work_dir in the "
             "resource's connection."

@@ -9,7 +9,7 @@ from typing import Any
 
 from fractal_airflow.collector import collector_paused
 from fractal_airflow.exceptions import ImageListError
-from fractal_airflow.fractal.urls import is_below, normalise_url
+from fractal_airflow.fractal.urls import check_text, is_below, normalise_url
 
 Scalar = str | int | float | bool
 """An attribute's value."""
@@ -115,6 +115,9 @@ def check_attribute(key: object, value: object) -> None:
     """
     if not isinstance(key, str):
         raise ValueError(f"{key!r} cannot name an attribute: it must be a text")
+    check_text(key)
+    if isinstance(value, str):
+        check_text(value)
     if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
             f"attribute {key!r} must be a text, a finite number, true or false, not {value!r:.200}"
@@ -132,6 +135,7 @@ def check_types(types: object) -> dict[str, bool]:
     for key, value in types.items():
         if not isinstance(key, str) or not isinstance(value, bool):
             raise ValueError(f"type {key!r} must be true or false, not {value!r:.200}")
+        check_text(key)
     return types
 
 

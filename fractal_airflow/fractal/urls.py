@@ -27,6 +27,19 @@ def normalise_url(url: object) -> str:
     raise ValueError(f"{url!r} is neither an absolute path (/…) nor s3://bucket/key")
 
 
+def check_text(text: str) -> None:
+    """
+    Check that a text can be written to a file or a database.
+
+    :raises ValueError: where it has half a character in it: so Python reads file names that are not UTF-8.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{text!r} has half a character in it: it is no Unicode text") from error
+
+
 def is_below(url: str, folder: str) -> bool:
     """Tell whether a path lies strictly below a folder; both are in normal form."""
     prefix = folder if folder.endswith("/") else folder + "/"
@@ -41,6 +54,7 @@ def _normal_path(path: str, url: str) -> str:
     """
     if "\0" in path:
         raise ValueError(f"{url!r} has a null character in it")
+    check_text(url)
     if "//" not in path and "/." not in path:  # as nearly all are
         return path.rstrip("/") or "/"
     if ".." in path.split("/"):

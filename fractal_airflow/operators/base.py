@@ -12,6 +12,7 @@ from fractal_airflow.exceptions import (
     ResourceError,
     TaskOutputValidationError,
     WorkflowError,
+    WorkFolderError,
 )
 from fractal_airflow.operators.templates import evaluate, is_template, whole_expression
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NOT_WHAT_CANNOT_SUCCEED = ExceptionRetryPolicy(
     rules=[
+        RetryRule(exception=WorkFolderError, action=RetryAction.DEFAULT),
         RetryRule(
             exception=[
                 WorkflowError,
@@ -31,7 +33,7 @@ NOT_WHAT_CANNOT_SUCCEED = ExceptionRetryPolicy(
             ],
             action=RetryAction.FAIL,
             reason="trying again would end the same way",
-        )
+        ),
     ]
 )
 

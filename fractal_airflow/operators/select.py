@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from fractal_airflow.exceptions import FractalAirflowError
+from fractal_airflow.exceptions import FractalAirflowError, WorkflowError
 from fractal_airflow.execution.batching import batch_label, label_prefix
 from fractal_airflow.fractal import (
     ResolvedTask,
@@ -120,8 +120,10 @@ class SelectImagesOperator(FractalOperator):
     def _run_state(self) -> RunState:
         if isinstance(self.dataset, dict):
             return cast(RunState, dict(self.dataset))
+        if not isinstance(self.dataset, str) or not self.dataset.strip():
+            raise WorkflowError(f"dataset is {self.dataset!r}: name the dataset whose images are processed")
         return RunState(
-            dataset=str(self.dataset),
+            dataset=self.dataset,
             zarr_dir=self.zarr_dir or "",
             type_filters=parse_type_filters(from_json(self.type_filters)),
             attribute_filters=parse_attribute_filters(from_json(self.attribute_filters)),

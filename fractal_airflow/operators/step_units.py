@@ -85,7 +85,8 @@ def image_statuses(
     :param error: an error of merging: then every image failed with it.
     """
     statuses = input_statuses(input_urls, [UnitResult(end.zarr_url, failed=end.failed) for end in ends])
-    own = {url: end for end in ends for url in end.zarr_urls}
+    # Of an image with several units, the one that decides its status: a failed one, if there is any.
+    own = {url: end for end in sorted(ends, key=lambda end: end.failed) for url in end.zarr_urls}
     first_error = error or next((end.outcome.error.message for end in ends if end.outcome.error), None)
     return [
         _image_status(

@@ -102,7 +102,7 @@ def expected_list(
         failed = {unit["zarr_url"] for unit in units if unit["failed"]}
         changes = [empty_update(url) for url in inputs if failed.isdisjoint({url, None})]
     for change in changes:
-        if not apply_change(images, change, output_types):
+        if not apply_change(images, change, output_types, removed):
             return None
     for url in removals:
         if not any(image["zarr_url"] == url for image in images) and url not in removed:
@@ -127,17 +127,19 @@ def distinct(changes: list[Record]) -> list[Record]:
 
 def is_repeat(one: Record, other: Record) -> bool:
     def kinds(change: Record) -> Record:
-        return {key: isinstance(value, bool) for key, value in change["attributes"].items()}
+        return {key: type(value) for key, value in change["attributes"].items()}
 
     return bool(one == other and kinds(one) == kinds(other))
 
 
-def apply_change(images: list[Record], change: Record, output_types: Record) -> bool:
+def apply_change(images: list[Record], change: Record, output_types: Record, removed: set[str]) -> bool:
     by_url = {image["zarr_url"]: image for image in images}
     own, source = by_url.get(change["zarr_url"]), by_url.get(change["origin"], {})
     origin = change["origin"]
     if own and change["origin"] in (None, change["zarr_url"]):
         source, origin = own, own["origin"]
+    elif own and change["origin"] not in by_url and change["origin"] in removed:
+        source = own  # an earlier merge of this step gave it what it has of its origin
     if not own and change["zarr_url"] not in BELOW:
         return False
     overlaid = {**source.get("attributes", {}), **change["attributes"]}
