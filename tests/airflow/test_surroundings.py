@@ -82,7 +82,7 @@ def test_a_work_folder_that_cannot_be_written_is_named(airflow: AirflowHome) -> 
     assert run.state == "failed"
     assert f"The work folder {airflow.runs}" in run.log
     assert "cannot be written" in run.log
-    assert run.tries["0_measure.run", 0] == 1
+    assert run.tries["0_measure.run", 0] == 2  # somebody may have made room meanwhile
     assert run.state_of("0_measure.merge") == "failed"
     assert airflow.store.snapshot("plate") == before
     assert airflow.statuses() == {"B/03/0": "failed"}
