@@ -275,3 +275,38 @@ def test_a_dag_lies_where_its_author_wrote_it() -> None:
 )
 def test_names_become_airflow_ids(name: str, expected: str) -> None:
     assert slug(name) == expected
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"attribute_filters": "{{ params.q }}"},
+        {"attribute_filters": {"well": "{{ params.q }}"}},
+        {"attribute_filters": '{"well": ["B03"]}'},
+        {"type_filters": {"is_3D": "{{ params.q }}"}},
+    ],
+)
+def test_a_dag_whose_filters_are_templates_can_be_triggered(filters: dict[str, Any]) -> None:
+    dag = dag_of("Measure", params={"q": ["B03"]}, **filters)
+
+    assert set(filters) <= set(dag.params.validate())
+
+
+@pytest.mark.parametrize("choice", [{"zarr_dir": "/data"}, {"attribute_filters": {"well": ["B03"]}}])
+def test_what_a_group_before_has_chosen_cannot_be_chosen_again(choice: dict[str, Any]) -> None:
+    with DAG("composed"):
+        first = FractalTaskGroup("Measure", fake_package(), dataset="plate")
+
+        with pytest.raises(WorkflowError, match=f"{next(iter(choice))}: given together with the output"):
+            FractalTaskGroup("Measure", fake_package(), dataset=first.output, group_id="second", **choice)
+
+
+@pytest.mark.parametrize("dataset", [None, "", 5])
+def test_a_group_needs_the_name_of_a_dataset(dataset: Any) -> None:
+    with DAG("composed"), pytest.raises(WorkflowError, match="dataset: must be a dataset's name"):
+        FractalTaskGroup("Measure", fake_package(), dataset=dataset)
+
+
+def test_packages_that_are_paths_are_refused() -> None:
+    with pytest.raises(WorkflowError, match=r"must be task packages, not '/opt/core'.*from_environment"):
+        FractalDag("nuclei", workflow("Measure"), "/opt/core", dataset="plate")  # type: ignore[arg-type]

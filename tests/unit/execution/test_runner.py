@@ -62,7 +62,9 @@ def test_a_killed_unit_failed_in_its_job(tmp_path: Path, warm_start: bool) -> No
 
 
 @WARM_AND_COLD
-@pytest.mark.parametrize("raw", ["{", "", "nul", '{"a": 1} x', '{"a": NaN}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "raw", ["{", "", "nul", '{"a": 1} x', '{"a": NaN}', '{"a": "\\udcff"}', "\x00", "[" * 100_000]
+)
 def test_output_that_is_not_json_fails_its_unit_alone(tmp_path: Path, warm_start: bool, raw: str) -> None:
     ran = run_batch(tmp_path, [{"raw_output": raw}, {"output": {}}], warm_start=warm_start)
     assert ran.statuses == ["failed", "done"]
