@@ -117,12 +117,6 @@ class RunUnitsOperator(FractalOperator):
         attempt.take()
         return outcomes
 
-    def _selected(self, context: Context, select_task_id: str) -> tuple[StepState, Batch]:
-        ti = context["ti"]
-        (state,) = ti.xcom_pull(task_ids=[select_task_id], key=STEP_KEY)
-        (batches,) = ti.xcom_pull(task_ids=[select_task_id])
-        return state, batches[0]
-
 
 class RunBatchOperator(RunUnitsOperator):
     """
@@ -156,9 +150,15 @@ class RunNonParallelOperator(RunUnitsOperator):
 
     def execute(self, context: Context) -> None:
         """Run the command; the XCom has its outcome."""
-        state, batch = self._selected(context, self.select_task_id)
+        state, batch = self._selected(context)
         arguments = self._whole_list_arguments(state, batch)
         self._run(context, batch, [arguments], parse=parse_task_output)
+
+    def _selected(self, context: Context) -> tuple[StepState, Batch]:
+        ti = context["ti"]
+        (state,) = ti.xcom_pull(task_ids=[self.select_task_id], key=STEP_KEY)
+        (batches,) = ti.xcom_pull(task_ids=[self.select_task_id])
+        return state, batches[0]
 
     def _whole_list_arguments(self, state: StepState, batch: Batch) -> dict[str, Any]:
         arguments = {**self.arguments, "zarr_dir": state["run"]["zarr_dir"]}
@@ -182,7 +182,7 @@ class RunInitOperator(RunNonParallelOperator):
 
     def execute(self, context: Context) -> list[Batch]:  # type: ignore[override]
         """Run the command; return the batches of its parallelization list."""
-        state, batch = self._selected(context, self.select_task_id)
+        state, batch = self._selected(context)
         arguments = self._whole_list_arguments(state, batch)
         (outcome,) = self._run(context, batch, [arguments], key=INIT_KEY, parse=parse_init_output)
         items = parse_init_output(outcome.output)
