@@ -43,6 +43,30 @@ class JobExecutionError(FractalAirflowError, RuntimeError):
     """A unit was killed, timed out, could not be started, or its runner was lost."""
 
 
+class OutOfMemoryError(JobExecutionError):
+    """A unit, or its whole job, was killed for using more memory than it had asked for."""
+
+
+class TimeLimitError(JobExecutionError):
+    """A job ran past its time limit."""
+
+
+class NodeFailureError(JobExecutionError):
+    """The machine that a job ran on failed."""
+
+
+class PreemptedError(JobExecutionError):
+    """A job had to make room for another of higher priority."""
+
+
+class JobCancelledError(JobExecutionError):
+    """Somebody cancelled a job on the cluster."""
+
+
+class SubmissionError(JobExecutionError):
+    """The cluster refused a job, in a way that trying again does not change."""
+
+
 class TaskOutputValidationError(FractalAirflowError, ValueError):
     """A task's command ended well, but what it wrote is not a valid output."""
 
@@ -53,3 +77,27 @@ class ResourceError(FractalAirflowError, ValueError):
 
 class WorkFolderError(ResourceError):
     """A resource's work folder cannot be written, or is in use. Another try may find it mended."""
+
+
+class ClusterNotReadyError(FractalAirflowError, ConnectionError):
+    """
+    A cluster cannot be used right now. It passes: nothing is lost by waiting, and nothing is known of any job.
+
+    :param pause_s: how long to wait at least before the next try.
+    """
+
+    def __init__(self, message: str, *, pause_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
+
+
+class ClusterUnreachableError(ClusterNotReadyError):
+    """No connection to a cluster, or one that broke or took too long; what it was asked may have been done."""
+
+
+class ControllerError(ClusterNotReadyError):
+    """The machine of a cluster answers, but SLURM's controller does not."""
+
+
+class ClusterBusyError(ClusterNotReadyError):
+    """SLURM takes no more jobs for now: its queue is full, or a limit of submitted jobs is reached."""
