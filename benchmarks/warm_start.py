@@ -94,7 +94,7 @@ def two_batches(work: Work, folder: Path) -> tuple[float, list[Outcome]]:
         part = Work(work.command, work.units[number::BATCHES])
         attempt = open_attempt(batch_folder(folder / "run", number, part), part, "benchmark")
         resource = LocalResource(folder, JobsRunnerConfig(parallel_tasks_per_job=BATCHES))
-        outcomes.extend(resource.run(part, attempt, log=logging.getLogger(__name__)))
+        outcomes.extend(resource.run_attempt(part, attempt, log=logging.getLogger(__name__)))
 
     threads: list[Any] = [threading.Thread(target=run, args=(number,)) for number in range(BATCHES)]
     began = time.perf_counter()

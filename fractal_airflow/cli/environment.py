@@ -77,7 +77,7 @@ def _resource_extra(name: str, packages: Sequence[TaskPackage]) -> dict[str, Any
     extra = hook.get_configuration()
     if isinstance(resource, LocalResource):
         _check_interpreters(packages)
-        units = resource.slots * resource.units_at_a_time({})
+        units = resource.slots * resource.units_at_a_time
         extra["jobs_runner_config"] = {
             **extra.get("jobs_runner_config", {}),
             "parallel_tasks_per_job": units,

@@ -21,9 +21,10 @@ from typing import Any
 from fractal_airflow.exceptions import WorkFolderError
 from fractal_airflow.execution import runner
 from fractal_airflow.execution.archive import write_runner
+from fractal_airflow.execution.batching import plan_batches
 from fractal_airflow.execution.progress import ResultsFollower
-from fractal_airflow.execution.resource import JobsRunnerConfig, Resource
-from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes
+from fractal_airflow.execution.resource import BatchCall, BatchEnd, JobsRunnerConfig, Resource
+from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes, open_attempt
 from fractal_airflow.execution.units import Outcome, Work
 
 POLL_SECONDS = 0.5
@@ -52,12 +53,42 @@ class LocalResource(Resource):
         units = self._config.parallel_tasks_per_job or len(os.sched_getaffinity(0))
         return max(1, units // self._config.units_at_a_time)
 
-    def units_at_a_time(self, meta: Mapping[str, Any]) -> int:
-        """Return how many units a batch runs at a time; on this machine the configuration alone says."""
+    @property
+    def units_at_a_time(self) -> int:
+        """How many units a batch runs at a time; on this machine the configuration alone says."""
         return self._config.units_at_a_time
 
-    def run(self, work: Work, attempt: Attempt, *, log: logging.Logger) -> list[Outcome]:
-        """Run the units that have no good result yet; return the outcome of every unit, in order.
+    def plan(
+        self,
+        n_units: int,
+        meta: Mapping[str, Any],
+        *,
+        images_per_batch: int | None = None,
+        unit_seconds: float | None = None,
+        max_batches: int = 1024,
+    ) -> list[int]:
+        """Return the sizes of the batches for so many units (see :func:`plan_batches`)."""
+        return plan_batches(
+            n_units,
+            slots=self.slots,
+            images_per_batch=images_per_batch,
+            max_batches=max_batches,
+            unit_seconds=None if unit_seconds is None else unit_seconds / self.units_at_a_time,
+        )
+
+    def run(self, call: BatchCall, *, log: logging.Logger) -> BatchEnd:
+        """Run the units that have no good result yet, and wait for them.
+
+        :raises WorkFolderError: if the work folder cannot be written.
+        """
+        warm_start = bool(call.meta.get("warm_start", True))
+        work = Work(call.command, call.units, self.units_at_a_time, warm_start)
+        attempt = open_attempt(Path(call.folder), work, call.generation)
+        log.info("%d units in %s", len(work.units), attempt.folder)
+        return BatchEnd(str(attempt.folder), self.run_attempt(work, attempt, log=log))
+
+    def run_attempt(self, work: Work, attempt: Attempt, *, log: logging.Logger) -> list[Outcome]:
+        """Run the units of an open attempt; return the outcome of every unit, in order.
 
         :raises WorkFolderError: if the work folder cannot be written.
         """
@@ -123,6 +154,15 @@ class LocalResource(Resource):
     def read_outcomes(self, folder: str, count: int) -> list[Outcome]:
         """Return the outcomes that an attempt's folder holds, in the order of its units."""
         return attempt_outcomes(Path(folder), count)
+
+    def reject(self, folder: str, messages: Mapping[int, str]) -> None:
+        """Turn good results of an attempt into failed ones, so that a retry runs these units again."""
+        for index, message in messages.items():
+            Attempt(Path(folder), 0).reject(index, message)
+
+    def take(self, folder: str) -> None:
+        """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
+        Attempt(Path(folder), 0).take()
 
     @contextmanager
     def _slot(self, log: logging.Logger) -> Iterator[int]:

@@ -1,19 +1,18 @@
-"""What a resource is: the place where the units of a batch run, and how its configuration is checked."""
+"""What a resource is: the place where the units of a batch run; and how its configuration is checked."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fractal_airflow.exceptions import ResourceError
-from fractal_airflow.execution.batching import plan_batches
-from fractal_airflow.execution.run_folder import Attempt
-from fractal_airflow.execution.units import Outcome, Work
+from fractal_airflow.execution.units import Outcome
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -57,11 +56,57 @@ class ResourceConfig(BaseModel):
         return path
 
 
+@dataclass(frozen=True)
+class BatchCall:
+    """What an operator asks of a resource: to run the units of one batch.
+
+    :param units: the complete arguments of each unit, as they go into its args file.
+    :param command: an argument list, never shell text; ``--args-json`` and ``--out-json`` are added to it.
+    :param folder: the batch's folder, in which its attempts are.
+    :param generation: what the retries of a task instance share, and clearing it changes.
+    :param meta: how to run the units: the task's effective ``meta``.
+    :param label: what the batch is called, for people.
+    :param account: the SLURM account that the run is to be charged to.
+    :param worker_init: lines for the beginning of the job script, in place of those of the resource.
+    :param memory_factor: how many times the usual memory the units get: above 1 after one ran out of it.
+    :param time_factor: how many times the usual time the units get.
+    """
+
+    units: list[dict[str, Any]]
+    command: tuple[str, ...]
+    folder: str
+    generation: str
+    meta: Mapping[str, Any]
+    label: str = ""
+    account: str | None = None
+    worker_init: tuple[str, ...] | None = None
+    memory_factor: float = 1
+    time_factor: float = 1
+
+
+@dataclass(frozen=True)
+class BatchEnd:
+    """What came of a batch.
+
+    :param folder: the folder of the attempt.
+    :param outcomes: how each unit ended, in order.
+    :param usage: what the batch's job used, against what was asked for; None on this machine.
+    """
+
+    folder: str
+    outcomes: list[Outcome]
+    usage: dict[str, Any] | None = None
+
+
 class Resource(ABC):
-    """A place where the units of batches run."""
+    """A place where the units of batches run.
+
+    :cvar defers: whether a batch runs elsewhere, so that a trigger can wait for it without a worker slot.
+    """
 
     type: str
     work_dir: Path
+    defers: bool = False
 
     @property
     @abstractmethod
@@ -69,12 +114,20 @@ class Resource(ABC):
         """How many batches can run at once."""
 
     @abstractmethod
-    def units_at_a_time(self, meta: Mapping[str, Any]) -> int:
-        """Return how many units a batch runs at a time: the ``parallel`` of its work."""
+    def plan(
+        self,
+        n_units: int,
+        meta: Mapping[str, Any],
+        *,
+        images_per_batch: int | None = None,
+        unit_seconds: float | None = None,
+        max_batches: int = 1024,
+    ) -> list[int]:
+        """Return the sizes of the batches for so many units."""
 
     @abstractmethod
-    def run(self, work: Work, attempt: Attempt, *, log: logging.Logger) -> list[Outcome]:
-        """Run the units that have no good result yet; return the outcome of every unit, in order.
+    def run(self, call: BatchCall, *, log: logging.Logger) -> BatchEnd:
+        """Run the units that have no good result yet, and wait for them.
 
         :raises ResourceError: if the resource itself fails, so that trying other units makes no sense.
         """
@@ -87,24 +140,25 @@ class Resource(ABC):
     def read_outcomes(self, folder: str, count: int) -> list[Outcome]:
         """Return the outcomes that an attempt's folder holds, in the order of its units."""
 
-    def plan(
-        self,
-        n_units: int,
-        meta: Mapping[str, Any],
-        *,
-        images_per_batch: int | None = None,
-        unit_seconds: float | None = None,
-        max_batches: int = 1024,
-    ) -> list[int]:
-        """Return the sizes of the batches for so many units (see :func:`plan_batches`)."""
-        at_a_time = self.units_at_a_time(meta)
-        return plan_batches(
-            n_units,
-            slots=self.slots,
-            images_per_batch=images_per_batch,
-            max_batches=max_batches,
-            unit_seconds=None if unit_seconds is None else unit_seconds / at_a_time,
-        )
+    @abstractmethod
+    def reject(self, folder: str, messages: Mapping[int, str]) -> None:
+        """Turn good results of an attempt into failed ones, so that a retry runs these units again.
+
+        For outputs that are JSON but break the schema of task outputs.
+
+        :param messages: what is wrong, by the index of the unit.
+        """
+
+    @abstractmethod
+    def take(self, folder: str) -> None:
+        """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
+
+    def leftovers(self, step_folder: str) -> list[str]:
+        """End what still runs of a step whose task instances are gone; return what it was.
+
+        On this machine nothing outlives its task instance.
+        """
+        return []
 
 
 def load_resource_config(data: Mapping[str, Any]) -> ResourceConfig:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 Status = Literal["done", "failed"]
-ErrorKind = Literal["task", "job", "output"]
+ErrorKind = Literal["task", "job", "output", "memory", "time", "node", "preempted", "cancelled"]
 
 XCOM_LIMIT_BYTES = 256 * 1024
 
@@ -37,8 +37,10 @@ class Work:
 class UnitError:
     """Why a unit failed.
 
-    ``task``: the task exited with an error. ``job``: it was killed, could not be started, or its runner
-    died. ``output``: it ended well, but what it wrote is not JSON.
+    ``task``: the task exited with an error. ``output``: it ended well, but what it wrote is no valid output.
+    ``job``: it was killed, could not be started, or its runner died, and nobody knows more than that.
+    Of a job, where it is known: ``memory``, it used more than it had asked for; ``time``, it ran past its
+    limit; ``node``, its machine failed; ``preempted``, it had to make room for another; ``cancelled``.
     """
 
     kind: ErrorKind
@@ -71,6 +73,12 @@ class Outcome:
 def log_path(folder: str, index: int) -> str:
     """Return the path of a unit's log file in an attempt folder."""
     return str(PurePosixPath(folder) / f"{index}-log.txt")
+
+
+def rejected(outcome: Outcome, message: str) -> Outcome:
+    """Return a good outcome as a failed one, for an output that breaks the schema of task outputs."""
+    error = UnitError("output", f"{message} (log: {outcome.log})")
+    return replace(outcome, status="failed", output=None, error=error)
 
 
 def outcome_from_result(result: Mapping[str, Any], folder: str) -> Outcome:

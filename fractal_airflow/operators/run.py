@@ -20,7 +20,7 @@ from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, Batch, StepState
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from fractal_airflow.execution.resource import Resource
+    from fractal_airflow.execution.resource import BatchCall, Resource
     from fractal_airflow.execution.units import Outcome
 
 
@@ -80,42 +80,50 @@ class RunUnitsOperator(FractalOperator):
 
         The XCom comes first: what succeeded must reach the merge, whatever happens to the rest.
         """
-        from fractal_airflow.execution.run_folder import batch_folder, open_attempt, run_folder
-        from fractal_airflow.execution.units import Work, dump_outcomes
+        from fractal_airflow.execution.units import dump_outcomes, rejected
 
         ti = context["ti"]
         context["label"] = batch["label"]  # type: ignore[typeddict-unknown-key]
-        work = Work(
-            tuple(self.command),
-            unit_arguments,
-            parallel=self._resource.units_at_a_time(self.meta),
-            warm_start=bool(self.meta.get("warm_start", True)),
+        end = self._resource.run(
+            self._call(context, batch, unit_arguments), log=cast(logging.Logger, self.log)
         )
-        step_folder = run_folder(
-            self._resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step_name
-        )
-        # A retry keeps max_tries and clearing raises it: so a retry goes on where the last try stopped, and
-        # clearing what was finished starts from scratch. So does a new run that has an old one's name.
-        attempt = open_attempt(
-            batch_folder(step_folder, batch["index"], work),
-            work,
-            generation=f"{context['dag_run'].run_after:%Y-%m-%dT%H:%M:%S.%f}/{ti.max_tries}",
-        )
-        self.log.info("%s: %d units in %s", self.step_name, len(work.units), attempt.folder)
-        outcomes = self._resource.run(work, attempt, log=cast(logging.Logger, self.log))
+        outcomes = end.outcomes
         broken = _broken_outputs(outcomes, parse)
         if broken:
-            for index, message in broken.items():
-                attempt.reject(index, message)
-            outcomes = self._resource.read_outcomes(str(attempt.folder), attempt.count)
-        xcom = {"index": batch["index"], **dump_outcomes(outcomes, str(attempt.folder))}
+            self._resource.reject(end.folder, broken)
+            outcomes = [
+                rejected(outcome, broken[index]) if index in broken else outcome
+                for index, outcome in enumerate(outcomes)
+            ]
+        xcom = {"index": batch["index"], **dump_outcomes(outcomes, end.folder)}
         ti.xcom_push(key=key, value=xcom)
         urls = [arguments.get("zarr_url", "") for arguments in unit_arguments]
         error = failure(self.step_name, list(zip(urls, outcomes, strict=True)))
         if error:
             raise error
-        attempt.take()
+        self._resource.take(end.folder)
         return outcomes
+
+    def _call(self, context: Context, batch: Batch, unit_arguments: list[dict[str, Any]]) -> BatchCall:
+        from fractal_airflow.execution.resource import BatchCall
+        from fractal_airflow.execution.run_folder import batch_folder, run_folder
+        from fractal_airflow.execution.units import Work
+
+        ti = context["ti"]
+        command = tuple(self.command)
+        step_folder = run_folder(
+            self._resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step_name
+        )
+        return BatchCall(
+            unit_arguments,
+            command,
+            folder=str(batch_folder(step_folder, batch["index"], Work(command, unit_arguments))),
+            # A retry keeps max_tries and clearing raises it: so a retry goes on where the last try stopped,
+            # and clearing what was finished starts from scratch. So does a new run with an old one's name.
+            generation=f"{context['dag_run'].run_after:%Y-%m-%dT%H:%M:%S.%f}/{ti.max_tries}",
+            meta=self.meta,
+            label=batch["label"],
+        )
 
 
 class RunBatchOperator(RunUnitsOperator):

@@ -57,7 +57,7 @@ def run_batch(
 ) -> Ran:
     work = Work(tuple(command), units, parallel, warm_start)
     attempt = open_batch(work_dir, work, generation)
-    outcomes = LocalResource(work_dir).run(work, attempt, log=logging.getLogger("batch"))
+    outcomes = LocalResource(work_dir).run_attempt(work, attempt, log=logging.getLogger("batch"))
     return Ran(attempt, outcomes)
 
 

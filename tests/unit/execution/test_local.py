@@ -13,10 +13,10 @@ import pytest
 
 from fractal_airflow.exceptions import ResourceError
 from fractal_airflow.execution.local import LocalResource, unit_environment
-from fractal_airflow.execution.resource import JobsRunnerConfig
+from fractal_airflow.execution.resource import BatchCall, JobsRunnerConfig
 from fractal_airflow.execution.units import Work
 from tests.services.disks import run_on_read_only_disk, run_on_tiny_disk
-from tests.unit.execution.batches import UNIT_TASK, open_batch, run_batch, wait_until
+from tests.unit.execution.batches import UNIT_TASK, open_batch, run_batch, starts, wait_until
 
 LOG = logging.getLogger("batch")
 
@@ -65,7 +65,7 @@ def slots_of_two_batches(work_dir: Path, slots: int, log: logging.Logger) -> lis
     def run(number: int) -> None:
         work = Work(command, [{"number": number}])
         attempt = open_batch(work_dir / str(number), work)
-        (outcome,) = LocalResource(work_dir, config).run(work, attempt, log=log)
+        (outcome,) = LocalResource(work_dir, config).run_attempt(work, attempt, log=log)
         assert outcome.started_at is not None
         assert outcome.seconds is not None
         spans.append((outcome.started_at, outcome.started_at + outcome.seconds))
@@ -108,7 +108,7 @@ def test_slots_of_killed_workers_are_free_again(tmp_path: Path) -> None:
     process.communicate()
     work = Work(UNIT_TASK, [{}])
     resource = LocalResource(tmp_path, JobsRunnerConfig(parallel_tasks_per_job=1))
-    (outcome,) = resource.run(work, open_batch(tmp_path, work), log=LOG)
+    (outcome,) = resource.run_attempt(work, open_batch(tmp_path, work), log=LOG)
     assert outcome.status == "done"
 
 
@@ -128,7 +128,7 @@ def test_cancelling_ends_the_units(tmp_path: Path) -> None:
     attempt = open_batch(tmp_path, work)
     found: list[str] = []
     thread = threading.Thread(
-        target=lambda: found.extend(o.status for o in resource.run(work, attempt, log=LOG))
+        target=lambda: found.extend(o.status for o in resource.run_attempt(work, attempt, log=LOG))
     )
     thread.start()
     wait_until((tmp_path / "0").exists)
@@ -149,7 +149,7 @@ def test_a_work_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     attempt = open_batch(tmp_path, work)
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match=r"file cannot be written: .*set another work_dir"):
-        LocalResource(tmp_path / "file").run(work, attempt, log=LOG)
+        LocalResource(tmp_path / "file").run_attempt(work, attempt, log=LOG)
 
 
 RUN = """
@@ -164,7 +164,7 @@ units = [{}, {"output": "x" * 20_000, trouble: str(folder / "large")}, {"started
 work = Work(UNIT_TASK, units, warm_start=False)
 try:
     attempt = open_batch(folder, work)
-    LocalResource(folder).run(work, attempt, log=logging.getLogger())
+    LocalResource(folder).run_attempt(work, attempt, log=logging.getLogger())
 except ResourceError as error:
     print(error)
 print("next unit started:", (folder / "third").exists())
@@ -185,3 +185,39 @@ def test_a_disk_with_room_enough_is_no_trouble(tmp_path: Path) -> None:
 def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
     output = run_on_read_only_disk(tmp_path, RUN, str(tmp_path), "x")
     assert "Read-only file system" in output
+
+
+def call(folder: Path, generation: str = "first", **changes: object) -> BatchCall:
+    fields: dict[str, object] = {"units": [{"output": {"n": 1}}], "meta": {}} | changes
+    return BatchCall(command=UNIT_TASK, folder=str(folder / "0000-x"), generation=generation, **fields)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_run_and_taken_and_a_cleared_one_starts_anew(tmp_path: Path) -> None:
+    resource = LocalResource(tmp_path)
+
+    first = resource.run(call(tmp_path), log=LOG)
+    resource.take(first.folder)
+    cleared = resource.run(call(tmp_path, "second"), log=LOG)
+
+    assert [outcome.output for outcome in first.outcomes] == [{"n": 1}]
+    assert first.folder == str(tmp_path / "0000-x" / "1")
+    assert cleared.folder == str(tmp_path / "0000-x" / "2")
+
+
+def test_a_rejected_result_is_run_again_by_a_retry(tmp_path: Path) -> None:
+    resource = LocalResource(tmp_path)
+    started = {"started": str(tmp_path / "started"), "output": {}}
+    end = resource.run(call(tmp_path, units=[started]), log=LOG)
+
+    resource.reject(end.folder, {0: "no list"})
+    (rejected,) = resource.read_outcomes(end.folder, 1)
+    again = resource.run(call(tmp_path, units=[started]), log=LOG)
+
+    assert rejected.error is not None
+    assert rejected.error.kind == "output"
+    assert again.folder == end.folder
+    assert starts(tmp_path / "started") == 2
+
+
+def test_nothing_is_left_over_on_this_machine(tmp_path: Path) -> None:
+    assert LocalResource(tmp_path).leftovers(str(tmp_path)) == []

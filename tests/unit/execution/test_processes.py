@@ -28,7 +28,7 @@ from fractal_airflow.execution.run_folder import Attempt
 from fractal_airflow.execution.runner.processes import children, descendants, send_signal
 from fractal_airflow.execution.units import Work
 work_dir, folder, work = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-LocalResource(work_dir).run(Work(**work), Attempt(folder, len(work["units"])), log=logging.getLogger())
+LocalResource(work_dir).run_attempt(Work(**work), Attempt(folder, len(work["units"])), log=logging.getLogger())
 """
 
 

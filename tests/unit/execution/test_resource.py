@@ -20,8 +20,9 @@ def test_a_local_resource_needs_no_more_than_a_work_folder(tmp_path: Path) -> No
 def test_the_slots_are_the_units_that_may_run_at_once_shared_among_batches(tmp_path: Path) -> None:
     config = {"parallel_tasks_per_job": 8, "units_at_a_time": 3}
     resource = make_resource({"work_dir": str(tmp_path), "jobs_runner_config": config})
+    assert isinstance(resource, LocalResource)
     assert resource.slots == 2
-    assert resource.units_at_a_time({}) == 3
+    assert resource.units_at_a_time == 3
 
 
 def test_units_that_run_at_a_time_make_batches_shorter(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fractal_airflow.execution.units import (
     dump_outcomes,
     load_outcomes,
     outcome_from_result,
+    rejected,
 )
 
 FOLDER = "/work/run/0000-abc/1"
@@ -68,6 +69,15 @@ def test_an_error_message_carries_the_end_of_the_log_and_where_it_is() -> None:
     assert outcome.error == UnitError(
         "task", f"exit code 2\nLast lines of {FOLDER}/3-log.txt:\nTraceback\nboom"
     )
+
+
+def test_a_good_outcome_that_is_rejected_keeps_what_it_took() -> None:
+    (before,) = outcomes(1, output=[1, 2])
+
+    after = rejected(before, "not a dictionary")
+
+    assert (after.status, after.output, after.seconds) == ("failed", None, before.seconds)
+    assert after.error == UnitError("output", f"not a dictionary (log: {FOLDER}/0-log.txt)")
 
 
 @pytest.mark.parametrize("output", [[1, 2], "text", {"image_list_updates": []}, 0, False])

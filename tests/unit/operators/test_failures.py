@@ -4,9 +4,14 @@ import pytest
 
 from fractal_airflow.exceptions import (
     FractalAirflowError,
+    JobCancelledError,
     JobExecutionError,
+    NodeFailureError,
+    OutOfMemoryError,
+    PreemptedError,
     TaskExecutionError,
     TaskOutputValidationError,
+    TimeLimitError,
 )
 from fractal_airflow.execution.units import ErrorKind, Outcome, UnitError
 from fractal_airflow.operators.failures import failure
@@ -25,7 +30,16 @@ def test_units_that_are_all_done_are_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "error"),
-    [("task", TaskExecutionError), ("job", JobExecutionError), ("output", TaskOutputValidationError)],
+    [
+        ("task", TaskExecutionError),
+        ("job", JobExecutionError),
+        ("output", TaskOutputValidationError),
+        ("memory", OutOfMemoryError),
+        ("time", TimeLimitError),
+        ("node", NodeFailureError),
+        ("preempted", PreemptedError),
+        ("cancelled", JobCancelledError),
+    ],
 )
 def test_the_error_says_how_many_of_how_many_and_the_first_one(
     kind: ErrorKind, error: type[FractalAirflowError]
@@ -49,3 +63,13 @@ def test_a_unit_that_may_succeed_at_another_try_decides_the_class() -> None:
 
     assert isinstance(raised, TaskExecutionError)
     assert "First error (/b): exit code 1" in str(raised)
+
+
+def test_what_another_try_is_sure_to_help_comes_before_what_it_may_help() -> None:
+    units = [
+        ("/a", failed("task", "exit code 1")),
+        ("/b", failed("job")),
+        ("/c", failed("memory", "too big")),
+    ]
+
+    assert isinstance(failure("Measure", units), OutOfMemoryError)
