@@ -33,7 +33,7 @@ $(CURDIR)/build/uv/bin/uv:
 # The stamp comes last, so that an interrupted installation is done again.
 $(VENV): pyproject.toml | $(UV)
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv
-	$(UV) pip install --quiet --python $(RUN) --editable '.[postgres]' --group dev
+	$(UV) pip install --quiet --python $(RUN) --editable '.[celery,postgres]' --group dev
 	@touch $@
 
 test: $(VENV) ## Run all tests; PYTEST_ARGS="-k name" chooses some
