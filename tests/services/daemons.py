@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -85,19 +86,27 @@ class Daemon:
         return self.log.read_text(errors="replace")[-_LOG_TAIL:] if self.log.exists() else ""
 
     def freeze(self) -> None:
-        """Stop it in the middle of what it does; it keeps its connections and answers nobody."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop it, and all that it started, in the middle of what it does; it answers nobody."""
+        send_all(signal.SIGSTOP, self.family())
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        """Let it go on after :meth:`freeze`."""
+        send_all(signal.SIGCONT, self.family())
+
+    def family(self) -> list[int]:
+        """Return the processes of it and of all that it started, those whose parent has ended included."""
+        if self.process is None:
+            return []
+        started = [self.pid, *descendants(self.pid)] if self.is_running() else []
+        return sorted({*started, *session_members(self.pid)})
 
     def stop(self, *, grace_s: float = 5) -> None:
         """End it politely, and after a while for good."""
         if not self.is_running():
             return
         assert self.process is not None
-        self.process.terminate()
         self.thaw()
+        self.process.terminate()
         try:
             self.process.wait(grace_s)
         except subprocess.TimeoutExpired:
@@ -105,19 +114,22 @@ class Daemon:
             self.process.wait()
 
     def kill(self) -> None:
-        """Kill it with all processes that it started."""
+        """Kill it with all processes that it started, also those that it left when it ended."""
         if self.process is not None:
-            kill_all([self.pid, *descendants(self.pid)] if self.is_running() else [])
+            kill_all(self.family())
             self.process.wait()
 
 
 def kill_all(pids: Iterable[int]) -> None:
     """Kill processes; those that have ended before are none."""
+    send_all(signal.SIGKILL, pids)
+
+
+def send_all(number: int, pids: Iterable[int]) -> None:
+    """Send a signal to processes; those that have ended before are none."""
     for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def processes() -> dict[int, int]:
@@ -144,6 +156,16 @@ def descendants(*pids: int) -> list[int]:
         before = len(family)
         family |= {pid for pid, parent in parents.items() if parent in family}
     return sorted(family - set(pids))
+
+
+def session_members(session: int) -> list[int]:
+    """Return the processes of a session, those whose parent has ended included."""
+    members = []
+    for pid in processes():
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                members.append(pid)
+    return members
 
 
 def with_variable(name: str, value: str) -> list[int]:

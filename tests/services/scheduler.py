@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import json
-import os
+import re
 import secrets
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from tests.services.airflow import AirflowHome
+from tests.services.daemons import Daemon
+from tests.services.ports import free_port
 
 COMMANDS = {
     "api-server": ("api-server", "--workers", "1"),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
 }
+COMPONENTS = ("api-server", "scheduler", "dag-processor")
 TIMEOUT_S = 120.0
 GRACE_S = 3.0
 LOG_TAIL = 4000
@@ -35,7 +34,7 @@ LOG_TAIL = 4000
 
 def scheduler_settings() -> dict[str, str]:
     """Return the settings of an Airflow that looks often for what is to be done, on a port that is free."""
-    url = f"http://127.0.0.1:{_free_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     return {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
@@ -60,6 +59,7 @@ class RunningAirflow:
 
     home: AirflowHome
     token: str = ""
+    components: dict[str, Daemon] = field(default_factory=dict)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG whose file was written just now; return its id."""
@@ -67,9 +67,10 @@ class RunningAirflow:
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
-    def wait_for_end(self, dag_id: str, run_id: str) -> str:
+    def wait_for_end(self, dag_id: str, run_id: str, timeout_s: float = TIMEOUT_S) -> str:
         """Wait until a run has ended; return its state."""
-        self.wait(f"{dag_id} has ended", lambda: self._state(dag_id, run_id) in ("success", "failed"))
+        ended = ("success", "failed")
+        self.wait(f"{dag_id} has ended", lambda: self._state(dag_id, run_id) in ended, timeout_s)
         return self._state(dag_id, run_id)
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> tuple[str, str]:
@@ -82,23 +83,49 @@ class RunningAirflow:
         page = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances?limit=100")
         return {(each["task_id"], each["map_index"]): each for each in page["task_instances"]}
 
-    def clear(self, dag_id: str, run_id: str, *tasks: str | tuple[str, int]) -> None:
+    def clear(self, dag_id: str, run_id: str, *tasks: str | tuple[str, int], wait: bool = True) -> None:
         """Clear task instances with all that comes after them, and wait until the run has ended again."""
         body = {"dag_run_id": run_id, "task_ids": tasks, "only_failed": False, "include_downstream": True}
         self.call("POST", f"/dags/{dag_id}/clearTaskInstances", {**body, "dry_run": False})
-        self.wait_for_end(dag_id, run_id)
+        if wait:
+            self.wait_for_end(dag_id, run_id)
 
     def mark_failed(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
         """Mark a running task instance as failed."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/{map_index}"
         self.call("PATCH", path, {"new_state": "failed"})
 
-    def wait(self, what: str, condition: Callable[[], object]) -> None:
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as failed, with all of it that is not finished."""
+        self.call("PATCH", f"/dags/{dag_id}/dagRuns/{quote(run_id)}", {"state": "failed"})
+
+    # Components, by name
+
+    def start(self, component: str) -> None:
+        """Start a component again, or one more."""
+        self.components.setdefault(component, _daemon(self.home, component)).start()
+
+    def stop(self, component: str) -> None:
+        """End a component in an orderly way."""
+        self.components[component].stop(grace_s=30)
+
+    def kill(self, component: str) -> None:
+        """Kill a component, and at once all that it started, as if its machine had lost its power."""
+        self.components[component].kill()
+
+    def freeze(self, component: str) -> None:
+        """Let a component, and all that it started, do nothing until it is thawed."""
+        self.components[component].freeze()
+
+    def thaw(self, component: str) -> None:
+        self.components[component].thaw()
+
+    def wait(self, what: str, condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
         """Wait until a condition holds."""
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise AssertionError(f"In {TIMEOUT_S:.0f} s it did not come to this: {what}\n{self.logs()}")
+                raise AssertionError(f"In {timeout_s:.0f} s it did not come to this: {what}\n{self.logs()}")
             time.sleep(0.1)
 
     def logs(self) -> str:
@@ -143,61 +170,39 @@ class RunningAirflow:
 
 
 @contextmanager
-def running_airflow(home: AirflowHome) -> Iterator[RunningAirflow]:
-    """Run Airflow's components until the block ends; nothing that they started outlives it."""
-    processes = {name: _start(home, name) for name in COMMANDS}
+def running_airflow(home: AirflowHome, components: Sequence[str] = COMPONENTS) -> Iterator[RunningAirflow]:
+    """
+    Run Airflow's components until the block ends; nothing that they started outlives it.
+
+    :param components: such as ``triggerer``; more of one kind are told apart by what follows a hyphen
+        and a number: ``triggerer-2``.
+    """
+    daemons = {name: _daemon(home, name) for name in components}
     try:
-        airflow = RunningAirflow(home)
+        for daemon in daemons.values():
+            daemon.start()
+        airflow = RunningAirflow(home, components=daemons)
         airflow.wait("the API server answers", airflow._log_in)
         yield airflow
     finally:
-        _end_sessions(list(processes.values()))
+        _end(list(daemons.values()))
 
 
-def _start(home: AirflowHome, name: str) -> subprocess.Popen[bytes]:
-    with (home.home / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "airflow", *COMMANDS[name]],
-            env=home.environment(),
-            cwd=home.home,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+def _daemon(home: AirflowHome, name: str) -> Daemon:
+    command = COMMANDS[re.sub(r"-\d+$", "", name)]
+    return Daemon(
+        [sys.executable, "-m", "airflow", *command],
+        log=home.home / f"{name}.log",
+        environment=home.environment(),
+    )
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _end_sessions(processes: list[subprocess.Popen[bytes]]) -> None:
-    sessions = {process.pid for process in processes}
-    for process in processes:
+def _end(daemons: list[Daemon]) -> None:
+    running = [daemon.process for daemon in daemons if daemon.process is not None and daemon.is_running()]
+    for process in running:
         process.terminate()
     deadline = time.monotonic() + GRACE_S
-    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+    while time.monotonic() < deadline and any(process.poll() is None for process in running):
         time.sleep(0.05)
-    for pid in _members(sessions):
-        os.kill(pid, signal.SIGKILL)
-    for process in processes:
-        process.wait()
-
-
-def _members(sessions: set[int]) -> list[int]:
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    return [pid for pid in pids if _session(pid) in sessions]
-
-
-def _session(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for daemon in daemons:
+        daemon.kill()
