@@ -85,5 +85,14 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": "/data/fractal_reports",
             "default": "",
         },
+        "clean_after_days": {
+            "description": (
+                "How many days ago a run must have finished before `airflow fractal clean` removes its folder."
+            ),
+            "version_added": "0.2.0",
+            "type": "float",
+            "example": None,
+            "default": "30",
+        },
     },
 }

@@ -200,8 +200,49 @@ _PACKAGE_GROUP = GroupCommand(
     ),
 )
 
+_CLEAN = ActionCommand(
+    name="clean",
+    help="Remove the folders of runs that finished long ago",
+    description="""\
+Removes run folders (WORK_DIR/DAG_ID/RUN_ID: arguments, outputs and logs of units)
+of runs that finished long enough ago, and in which nothing was written since.
+Datasets, images and Airflow's own runs and logs are not touched.
+
+A run that Airflow's metadata database has as not finished is never touched,
+nor one with a live job. A run that it does not know (it was deleted there, or
+was one of `airflow fractal run`) goes once it is old. So run this where the
+scheduler's settings are; and for the resource `local`, on the worker.
+
+The exit code is 1 where something could not be cleaned. Meant for cron.""",
+    epilog="""\
+example:
+  airflow fractal clean --older-than 30d --dry-run""",
+    func=lazy_load_command("fractal_airflow.cli.clean.clean"),
+    args=(
+        Arg(
+            ("--older-than",),
+            metavar="AGE",
+            help="30d, 12h or 2w (default: [fractal_airflow] clean_after_days)",
+        ),
+        Arg(
+            ("--resource",),
+            action="append",
+            metavar="NAME",
+            help="clean this resource; give the option once for each (default: local\nand all "
+            "connections of type fractal of the database and the environment)",
+        ),
+        Arg(("--dry-run",), action="store_true", help="only show what would be removed"),
+        Arg(
+            ("--no-airflow",),
+            action="store_true",
+            help="there is no Airflow but `airflow fractal run`: all old folders are finished",
+        ),
+        _OUTPUT,
+    ),
+)
+
 FRACTAL = GroupCommand(
     name="fractal",
     help="Run Fractal workflows and look after their datasets",
-    subcommands=(_RUN, _DATASET, _WORKFLOW_GROUP, _PACKAGE_GROUP),
+    subcommands=(_RUN, _DATASET, _WORKFLOW_GROUP, _PACKAGE_GROUP, _CLEAN),
 )

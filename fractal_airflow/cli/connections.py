@@ -15,6 +15,11 @@ def look_into_airflows_database() -> None:
 
     An SQLite file that is not there yet is not made by looking into it.
     """
-    url = make_url(conf.get("database", "sql_alchemy_conn"))
-    if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
+    if has_airflows_database():
         os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+
+
+def has_airflows_database() -> bool:
+    """Tell whether there is a metadata database: an SQLite file may not be there (yet)."""
+    url = make_url(conf.get("database", "sql_alchemy_conn"))
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()

@@ -81,6 +81,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def size_text(size: float) -> str:
+    """Return a number of bytes as people read it: ``3.4 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{round(size, 1):g} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 def as_text(value: Any) -> str:
     """Return a value as a table shows it."""
     if value is None:

@@ -65,6 +65,7 @@ def test_counted() -> None:
             for name in ("", "list", "show", "images", "export", "import", "versions", "diff")
         ),
         *(["dataset", name] for name in ("restore", "delete")),
+        ["clean"],
         ["workflow", "check"],
         ["package", "show"],
     ],

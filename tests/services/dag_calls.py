@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 
@@ -27,3 +29,18 @@ def import_errors() -> dict[str, str]:
     from airflow.dag_processing.dagbag import DagBag
 
     return dict(DagBag().import_errors)
+
+
+def fractal_command(*argv: str) -> tuple[int, str, str]:
+    """Call ``airflow fractal …``; return its exit code, and what it printed on standard output and error."""
+    from airflow.cli.cli_parser import get_parser
+
+    code = 0
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            args = get_parser().parse_args(["fractal", *argv])
+            args.func(args)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, out.getvalue(), err.getvalue()

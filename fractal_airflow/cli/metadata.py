@@ -1,0 +1,70 @@
+"""What commands read in Airflow's metadata database: runs, and connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from fractal_airflow.cli.connections import has_airflows_database
+from fractal_airflow.exceptions import FractalAirflowError
+from fractal_airflow.execution.run_folder import safe_name
+
+
+def runs_to_keep(before: datetime) -> list[str]:
+    """
+    Return the runs that are not finished, or not for long enough, as ``DAG/RUN``, the names of their folders.
+
+    :param before: a run that has ended since then is kept.
+    :raises FractalAirflowError: where there is nothing to be read: then nobody knows what is finished.
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.state import State
+
+    if not has_airflows_database():
+        raise FractalAirflowError(
+            "Airflow's metadata database does not exist, so nobody knows which runs are finished. Give this "
+            "command the scheduler's settings ([database] sql_alchemy_conn); or --no-airflow, if all runs are "
+            "those of `airflow fractal run`"
+        )
+    state = DagRun.__table__.c.state
+    finished = [each.value for each in State.finished_dr_states]
+    runs = select(DagRun.dag_id, DagRun.run_id).where(
+        or_(state.is_(None), state.not_in(finished), DagRun.end_date >= before)
+    )
+    # Without a state, an instance of a finished run is nobody's concern: nothing will start it.
+    alive = [each.value for each in State.unfinished if each]
+    instances = select(TaskInstance.dag_id, TaskInstance.run_id).where(TaskInstance.state.in_(alive))
+    keys = {tuple(row) for row in _read(runs, instances.distinct())}
+    return sorted(f"{safe_name(dag_id)}/{safe_name(run_id)}" for dag_id, run_id in keys)
+
+
+def connections_of_type(conn_type: str) -> list[str]:
+    """
+    Return the names of all connections of a type; none where there is no database.
+
+    :raises FractalAirflowError: where it cannot be read.
+    """
+    from airflow.models.connection import Connection
+
+    if not has_airflows_database():
+        return []
+    return [name for (name,) in _read(select(Connection.conn_id).where(Connection.conn_type == conn_type))]
+
+
+def _read(*queries: Select[*tuple[Any, ...]]) -> Iterable[Any]:
+    from airflow.utils.session import create_session
+
+    try:
+        with create_session() as session:
+            return [row for query in queries for row in session.execute(query)]
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise FractalAirflowError(
+            f"Airflow's metadata database cannot be read: {reason}. "
+            "Is its server up, and is it up to date (`airflow db migrate`)?"
+        ) from error
