@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import secrets
 import zipfile
@@ -21,10 +22,17 @@ def runner_archive() -> bytes:
     content = io.BytesIO()
     # Not compressed: a Python without zlib can read it.
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for source in sorted(_SOURCES.glob("*.py")):
-            name = _MAIN if source.name == _MAIN else f"{_PACKAGE}/{source.name}"
+        for source in sorted(_SOURCES.rglob("*.py")):
+            place = source.relative_to(_SOURCES).as_posix()
+            name = _MAIN if place == _MAIN else f"{_PACKAGE}/{place}"
             archive.writestr(zipfile.ZipInfo(name), source.read_bytes())  # dated 1980
     return content.getvalue()
+
+
+@functools.cache
+def runner_name() -> str:
+    """Return the name of the file where many versions of it may lie side by side, as on a cluster."""
+    return f"runner-{hashlib.sha256(runner_archive()).hexdigest()[:16]}.pyz"
 
 
 def write_runner(folder: Path) -> Path:

@@ -1,18 +1,13 @@
-"""The run folder of a batch: WORK_DIR/DAG_ID/RUN_ID/ORDER_TASK/BATCH/ATTEMPT/, and the files in it.
+"""The run folder of a batch: WORK_DIR/DAG_ID/RUN_ID/ORDER_TASK/BATCH/ATTEMPT/, and its attempts.
 
-An attempt is open until its task instance has taken the results. A retry of an open attempt adopts it, so
-that finished units are not run again; clearing a finished task instance starts the next attempt.
+The rules of attempts are in :mod:`fractal_airflow.execution.runner.attempts`, which also works on a cluster.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
-import secrets
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from fractal_airflow.exceptions import WorkFolderError
-from fractal_airflow.execution.runner.results import read_results
+from fractal_airflow.execution.runner import attempts
+from fractal_airflow.execution.runner.attempts import RESULTS_FILE as RESULTS_FILE
 from fractal_airflow.execution.units import Outcome, UnitError, Work, log_path, outcome_from_result
-
-BATCH_FILE = "batch.json"
-RESULTS_FILE = "results.jsonl"
-STATE_FILE = "attempt.json"
 
 _MAX_NAME_LENGTH = 120
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+=@,-][A-Za-z0-9_+=@,.-]*")
@@ -76,22 +68,17 @@ class Attempt:
 
     def results(self) -> dict[int, dict[str, Any]]:
         """Return the last result line of each unit that has one."""
-        return read_results(str(self.folder / RESULTS_FILE))
+        return attempts.results_of(str(self.folder))
 
     def take(self) -> None:
         """Note that the task instance took the complete results: only its own retry adopts them now."""
         with _writing(self.folder):
-            _write_json(self.folder / STATE_FILE, {**_read_state(self.folder), "taken": True})
+            attempts.take(str(self.folder))
 
     def reject(self, index: int, message: str) -> None:
-        """Turn a unit's good result into a failed one, so that a retry runs it again.
-
-        For an output that is JSON but breaks the schema of task outputs.
-        """
-        line = {"index": index, "status": "failed", "kind": "output", "error": message}
-        line |= {"rejected_at": round(time.time(), 3)}
-        with _writing(self.folder), (self.folder / RESULTS_FILE).open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(line) + "\n")
+        """Turn a unit's good result into a failed one, so that a retry runs it again."""
+        with _writing(self.folder):
+            attempts.reject(str(self.folder), index, message)
 
 
 def open_attempt(batch_folder: Path, work: Work, generation: str) -> Attempt:
@@ -100,20 +87,23 @@ def open_attempt(batch_folder: Path, work: Work, generation: str) -> Attempt:
     :param generation: what the retries of a task instance share, and clearing it changes.
     :raises WorkFolderError: if the work folder cannot be written.
     """
+    batch = {
+        "version": 1,
+        "command": list(work.command),
+        "count": len(work.units),
+        "parallel": work.parallel,
+        "warm_start": work.warm_start,
+    }
     with _writing(batch_folder):
-        batch_folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            latest = _latest(batch_folder)
-            if latest and _may_adopt(batch_folder / str(latest), generation):
-                return _adopt(batch_folder / str(latest), work, generation)
-            created = _create(batch_folder, latest + 1, work, generation)
-            if created:
-                return created
+        folder, adopted = attempts.open_attempt(str(batch_folder), batch, work.units, generation)
+        if adopted:
+            attempts.update_batch(folder, batch)
+    return Attempt(Path(folder), len(work.units), adopted)
 
 
 def attempt_outcomes(folder: Path, count: int) -> list[Outcome]:
     """Return the outcome of each unit of an attempt; a unit without a result failed in its job."""
-    results = read_results(str(folder / RESULTS_FILE))
+    results = attempts.results_of(str(folder))
     lost = UnitError("job", "no result: it was not started, or its runner died before it ended")
     return [
         outcome_from_result(results[index], str(folder))
@@ -121,68 +111,6 @@ def attempt_outcomes(folder: Path, count: int) -> list[Outcome]:
         else Outcome("failed", error=lost, log=log_path(str(folder), index))
         for index in range(count)
     ]
-
-
-def _latest(batch_folder: Path) -> int:
-    return max((int(entry.name) for entry in batch_folder.iterdir() if entry.name.isdecimal()), default=0)
-
-
-def _may_adopt(folder: Path, generation: str) -> bool:
-    state = _read_state(folder)
-    return state.get("generation") == generation or not state.get("taken")
-
-
-def _adopt(folder: Path, work: Work, generation: str) -> Attempt:
-    state = _read_state(folder)
-    if state.get("generation") != generation:
-        _write_json(folder / STATE_FILE, {**state, "generation": generation})
-    batch = _batch(work)
-    if json.loads((folder / BATCH_FILE).read_text(encoding="utf-8")) != batch:
-        _write_json(folder / BATCH_FILE, batch)
-    return Attempt(folder, len(work.units), adopted=True)
-
-
-def _create(batch_folder: Path, number: int, work: Work, generation: str) -> Attempt | None:
-    """Make an attempt's folder as a whole; None if another process was faster."""
-    unfinished = batch_folder / f".new-{secrets.token_hex(6)}"
-    try:
-        unfinished.mkdir()
-        for index, arguments in enumerate(work.units):
-            (unfinished / f"{index}-args.json").write_text(json.dumps(arguments, indent=1), encoding="utf-8")
-        _write_json(unfinished / BATCH_FILE, _batch(work))
-        _write_json(unfinished / STATE_FILE, {"generation": generation, "taken": False})
-        folder = batch_folder / str(number)
-        unfinished.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            return None
-        raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return Attempt(folder, len(work.units))
-
-
-def _batch(work: Work) -> dict[str, Any]:
-    """Return what the runner reads: the work without the arguments, which have files of their own."""
-    return {
-        "version": 1,
-        "command": list(work.command),
-        "count": len(work.units),
-        "parallel": work.parallel,
-        "warm_start": work.warm_start,
-    }
-
-
-def _read_state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    return state
-
-
-def _write_json(path: Path, data: object) -> None:
-    """Replace a file as a whole: a reader, or a crash, never sees half of it."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 @contextmanager

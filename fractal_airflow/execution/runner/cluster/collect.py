@@ -1,0 +1,99 @@
+"""What came of a job: the results of its units, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from .. import attempts
+from . import accounting, queue
+from .errors import ProgramError, writing
+from .poll import read_exit
+from .records import cancelled_by, read_record, write_record
+
+TAIL_BYTES = 4000
+TAIL_LINES = 30
+USAGE_FILE = "usage.json"
+
+
+def collect(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the results, and everything that explains the job's end."""
+    folder: str = request["folder"]
+    job_id: str = request["job_id"]
+    found = last_results(folder, request["count"])
+    complete = all(result["status"] == "done" for result in found) and len(found) == request["count"]
+    job = describe_job(job_id, needed=not complete)
+    taken = bool(request.get("take")) and complete
+    if taken:
+        with writing(folder):
+            attempts.take(folder)
+    mark_collected(folder, job_id)
+    return {
+        "results": found,
+        "job": job,
+        "exit": read_exit(folder, job_id),
+        "stderr_tail": tail(os.path.join(folder, f"slurm-{job_id}.err")),
+        "cancelled_by": cancelled_by(folder, job_id),
+        "usage": read_usage(folder),
+        "taken": taken,
+    }
+
+
+def results(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the last result of each unit that has one."""
+    return {"results": last_results(request["folder"], request["count"])}
+
+
+def last_results(folder: str, count: int) -> list[dict[str, Any]]:
+    """Return the last result of each unit that has one, in their order."""
+    with suppress(OSError):
+        os.listdir(folder)  # has a shared file system look for files that have just been made
+    found = attempts.results_of(folder)
+    return [found[index] for index in range(count) if index in found]
+
+
+def describe_job(job_id: str, *, needed: bool) -> dict[str, Any] | None:
+    """Return how a job ended; None where SLURM does not know it any more.
+
+    :param needed: whether to fail if the controller does not answer.
+    :raises ProgramError: if it does not.
+    """
+    try:
+        job = queue.by_id(queue.read_queue()).get(job_id)
+    except ProgramError:
+        if needed:
+            raise
+        job = None
+    record = accounting.read_accounting([job_id]).get(job_id)
+    if job is None:
+        return accounting.describe(record) if record and record.ended else None
+    return {**queue.describe(job), "max_rss_mb": record.max_rss_mb if record else None}
+
+
+def mark_collected(folder: str, job_id: str) -> None:
+    """Note that the end of a job has been told."""
+    record = read_record(folder)
+    if record.get("id") == job_id and not record.get("collected"):
+        with suppress(OSError):  # at worst it is told once more
+            write_record(folder, {**record, "collected": True})
+
+
+def read_usage(folder: str) -> dict[str, Any] | None:
+    """Return what the runner noted of the use of the whole job; None if it did not come to that."""
+    try:
+        return attempts.read_json(os.path.join(folder, USAGE_FILE))
+    except (OSError, ValueError):
+        return None
+
+
+def tail(path: str) -> str:
+    """Return the last lines of a file; nothing if there is none."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read(TAIL_BYTES).decode("utf-8", "replace").rstrip().splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-TAIL_LINES:])

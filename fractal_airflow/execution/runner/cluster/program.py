@@ -1,0 +1,84 @@
+"""The program itself: reads a request, has it met, and replies."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from .. import attempts
+from .cancel import cancel, leftovers
+from .collect import collect, results
+from .errors import ProgramError, writing
+from .poll import poll
+from .submit import submit
+
+
+def settle(request: dict[str, Any]) -> dict[str, Any]:
+    """Turn good results into failed ones: their outputs break the schema of task outputs."""
+    folder = request["folder"]
+    with writing(folder):
+        for index, message in sorted(request["reject"].items()):
+            attempts.reject(folder, int(index), message)
+    return {}
+
+
+REQUESTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "submit": submit,
+    "poll": poll,
+    "collect": collect,
+    "results": results,
+    "cancel": cancel,
+    "settle": settle,
+    "leftovers": leftovers,
+}
+
+
+def main(_arguments: list[str]) -> int:
+    """Meet the request that comes on stdin."""
+    # Once a request has come as a whole it is met to its end, even if the connection is cut by then.
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    reply = answer(sys.stdin.buffer.read())
+    with suppress(BrokenPipeError):
+        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def answer(data: bytes) -> dict[str, Any]:
+    """Return the reply to a request; half a request is no JSON, and nothing is done."""
+    try:
+        return {"ok": meet(parse(data))}
+    except ProgramError as error:
+        return {"error": error.reply()}
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """Return the request.
+
+    :raises ProgramError: if it is none.
+    """
+    try:
+        request = json.loads(data)
+    except ValueError as error:
+        raise ProgramError("request", f"the request is not complete: {error}") from error
+    if not isinstance(request, dict) or request.get("do") not in REQUESTS:
+        raise ProgramError("request", f"the request asks for none of {', '.join(REQUESTS)}")
+    return request
+
+
+def meet(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what a request asks for.
+
+    :raises ProgramError: if that is not possible.
+    """
+    try:
+        return REQUESTS[request["do"]](request)
+    except (KeyError, TypeError) as error:
+        raise ProgramError("request", f"{request['do']}: {type(error).__name__}: {error}") from error
+    except OSError as error:
+        raise ProgramError("folder", f"{request['do']}: {error}") from error

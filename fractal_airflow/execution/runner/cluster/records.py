@@ -1,0 +1,64 @@
+"""What an attempt's folder says about its job: ``job.json``, and notes of who cancelled one."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from ..attempts import read_json, write_json
+
+JOB_FILE = "job.json"
+
+
+def read_record(folder: str) -> dict[str, Any]:
+    """Return the record of the last submission; an empty one if there is none.
+
+    ``id`` (None from before the submission until its end is known), ``name``, ``generation``,
+    ``submitted_at``; ``collected`` once its results were asked for; ``former``, the jobs before it.
+    """
+    try:
+        return read_json(os.path.join(folder, JOB_FILE))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_record(folder: str, record: dict[str, Any]) -> None:
+    """Write the record.
+
+    :raises OSError: if the folder cannot be written.
+    """
+    write_json(os.path.join(folder, JOB_FILE), record)
+
+
+def new_record(folder: str, name: str, generation: str) -> dict[str, Any]:
+    """Return the record of a submission that begins now."""
+    last = read_record(folder)
+    former = [*last.get("former", ()), *([last["id"]] if last.get("id") else ())]
+    return {
+        "id": None,
+        "name": name,
+        "generation": generation,
+        "submitted_at": round(time.time(), 3),
+        "former": former,
+    }
+
+
+def note_cancelled(folder: str, job_id: str, by: str) -> None:
+    """Note who cancels a job, for whoever finds it cancelled.
+
+    :raises OSError: if the folder cannot be written.
+    """
+    write_json(_note_path(folder, job_id), {"by": by, "at": round(time.time(), 3)})
+
+
+def cancelled_by(folder: str, job_id: str) -> str | None:
+    """Return who cancelled a job; None if nobody did here."""
+    try:
+        return str(read_json(_note_path(folder, job_id))["by"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _note_path(folder: str, job_id: str) -> str:
+    return os.path.join(folder, f"cancelled-{job_id}.json")
