@@ -1,0 +1,1 @@
+"""Units as jobs of a SLURM cluster."""
