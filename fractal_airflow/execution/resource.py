@@ -7,54 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from typing import Any
 
 from fractal_airflow.exceptions import ResourceError
+from fractal_airflow.execution.resource_config import JobsRunnerConfig, ResourceConfig, load_resource_config
 from fractal_airflow.execution.units import Outcome
 
-PositiveInt = Annotated[int, Field(ge=1)]
-
-
-class JobsRunnerConfig(BaseModel):
-    """How jobs are run; the SLURM keys are those that Fractal administrators already have.
-
-    :param parallel_tasks_per_job: on ``local``, how many units run at once on this machine.
-    :param units_at_a_time: on ``local``, how many units one batch runs at a time.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    parallel_tasks_per_job: PositiveInt | None = None
-    units_at_a_time: PositiveInt = 1
-    default_slurm_config: dict[str, Any] | None = None
-    gpu_slurm_config: dict[str, Any] | None = None
-    batching_config: dict[str, Any] | None = None
-    user_local_exports: dict[str, str] | None = None
-
-
-class ResourceConfig(BaseModel):
-    """The configuration of a resource: the extra of an Airflow connection of type ``fractal``.
-
-    :param work_dir: the absolute folder under which run folders are made.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["local", "slurm", "slurm_ssh"] = "local"
-    work_dir: Path
-    ssh_conn_id: str | None = None
-    jobs_runner_config: JobsRunnerConfig = Field(default_factory=JobsRunnerConfig)
-
-    @field_validator("work_dir")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        path = value.expanduser()
-        if not path.is_absolute():
-            raise ValueError(f"{str(value)!r} is not an absolute path")
-        return path
-
+__all__ = [
+    "BatchCall", "BatchEnd", "JobsRunnerConfig", "Resource", "ResourceConfig", "load_resource_config", "make_resource",
+]  # fmt: skip
 
 @dataclass(frozen=True)
 class BatchCall:
@@ -159,20 +120,6 @@ class Resource(ABC):
         On this machine nothing outlives its task instance.
         """
         return []
-
-
-def load_resource_config(data: Mapping[str, Any]) -> ResourceConfig:
-    """Check a resource's configuration.
-
-    :raises ResourceError: naming every key that is wrong.
-    """
-    try:
-        return ResourceConfig.model_validate(dict(data))
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {item['msg']}" for item in error.errors()
-        )
-        raise ResourceError(f"Bad configuration of the resource: {problems}") from error
 
 
 def make_resource(config: ResourceConfig | Mapping[str, Any]) -> Resource:

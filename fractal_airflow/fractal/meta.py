@@ -101,7 +101,7 @@ def parse_time(value: object) -> int:
     elif isinstance(value, str):
         if value.strip().upper() in ("UNLIMITED", "INFINITE"):
             return UNLIMITED
-        _check_text(value)
+        check_text(value)
         match = _TIME.fullmatch(value.strip())
         parts = match.groupdict() if match else {}
         seconds = sum(int(part) * _SECONDS[name.rstrip("23")] for name, part in parts.items() if part)
@@ -131,7 +131,7 @@ def check_gres(value: object) -> None:
 
     :raises ValueError: where it is anything else.
     """
-    _check_text(value)
+    check_text(value)
     if not all(_GRES.fullmatch(item) for item in str(value).split(",")):
         raise ValueError(
             f'{value!r} names no generic resources: give them as "gpu:1" or "gpu:a100:1,shard:2"'
@@ -159,7 +159,7 @@ def check_extra_lines(value: object) -> None:
     if not isinstance(value, list):
         raise ValueError(f"{value!r} must be a list of texts")
     for line in value:
-        _check_text(line)
+        check_text(line)
         check_extra_line(line)
 
 
@@ -185,7 +185,12 @@ def _check_boolean(value: object) -> None:
         raise ValueError(f"{value!r} must be true or false")
 
 
-def _check_text(value: object) -> None:
+def check_text(value: object) -> None:
+    """
+    Check a text of one line.
+
+    :raises ValueError: where it is anything else.
+    """
     # These become options of a batch script, a line each.
     if not isinstance(value, str) or not value.strip() or any(end in value for end in "\n\r\0"):
         raise ValueError(f"{value!r} must be a text of one line")
@@ -193,15 +198,15 @@ def _check_text(value: object) -> None:
 
 _CHECKS: dict[str, Callable[[object], object]] = {
     "account": _check_account,
-    "constraint": _check_text,
+    "constraint": check_text,
     "cpus_per_task": _check_count,
-    "exclude": _check_text,
+    "exclude": check_text,
     "extra_lines": check_extra_lines,
     "gpus": check_gpus,
     "gres": check_gres,
     "mem": parse_memory,
     "needs_gpu": _check_boolean,
-    "nodelist": _check_text,
+    "nodelist": check_text,
     "nodes": check_nodes,
     "parallel_tasks_per_job": _check_count,
     "tasks_per_job": _check_count,
