@@ -46,8 +46,11 @@ class FractalHook(BaseHook):
             raise ResourceError(f"Resource {self.fractal_conn_id!r}: {error}") from error
 
     def get_configuration(self) -> dict[str, Any]:
-        """Return the resource's configuration: the connection's fields, with a default work folder."""
-        return {"work_dir": conf.get("fractal_airflow", "work_dir"), **self._connection_extra()}
+        """Return the resource's configuration: the connection's fields; on this machine, with a work folder."""
+        extra = self._connection_extra()
+        if extra.get("type", LOCAL) == LOCAL and not {"work_dir", "jobs_remote_dir"} & extra.keys():
+            extra["work_dir"] = conf.get("fractal_airflow", "work_dir")
+        return extra
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell whether the connection makes a usable resource, for the button in the UI."""

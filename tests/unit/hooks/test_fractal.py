@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fractal_airflow.exceptions import ResourceError
+from fractal_airflow.execution.resource_config import load_resource_config
 from fractal_airflow.hooks.fractal import FractalHook
 
 
@@ -37,7 +38,7 @@ def test_a_connection_says_where_and_how_many(monkeypatch: pytest.MonkeyPatch, t
 
     resource = FractalHook("lab").get_conn()
 
-    assert (resource.work_dir, resource.slots, resource.units_at_a_time({})) == (tmp_path / "lab", 3, 2)
+    assert (resource.work_dir, resource.slots) == (tmp_path / "lab", 3)
 
 
 def test_a_connection_may_change_what_local_is(monkeypatch: pytest.MonkeyPatch, work_dir: Path) -> None:
@@ -56,11 +57,21 @@ def test_fields_that_the_form_leaves_empty_count_as_absent(
     assert FractalHook("lab").get_conn().work_dir == work_dir
 
 
+def test_the_json_of_a_fractal_resource_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    pasted = {"type": "slurm_ssh", "name": "HPC", "host": "login1", "jobs_remote_dir": "/shared/jobs"}
+    set_connection(monkeypatch, "hpc", **pasted, ssh_conn_id="hpc_ssh", jobs_local_dir="/srv/jobs")
+
+    config = load_resource_config(FractalHook("hpc").get_configuration())
+
+    assert (config.type, config.work_dir) == ("slurm_ssh", Path("/shared/jobs"))
+
+
 @pytest.mark.parametrize(
     ("conn_type", "extra", "said"),
     [
         ("ssh", {}, "'lab' is of type 'ssh', not 'fractal'"),
-        ("fractal", {"type": "slurm"}, "Resource 'lab': Resources of type 'slurm' come with a later version"),
+        ("fractal", {"type": "slurm"}, "Resource 'lab': Bad configuration of the resource: work_dir"),
+        ("fractal", {"type": "slurm_ssh", "work_dir": "/shared"}, "Resource 'lab'.* ssh_conn_id is missing"),
         ("fractal", {"type": "cloud"}, "Resource 'lab': Bad configuration of the resource: type"),
         ("fractal", {"work_dir": "runs"}, "'runs' is not an absolute path"),
         ("fractal", {"workdir": "/runs"}, "workdir: Extra inputs are not permitted"),
@@ -96,4 +107,4 @@ def test_the_button_in_the_ui_says_what_the_connection_makes(
     )
     ok, message = FractalHook("bad").test_connection()
     assert not ok
-    assert "later version" in message
+    assert "work_dir" in message
