@@ -12,7 +12,7 @@ from fractal_airflow.hooks.fractal import FractalHook
 
 
 def set_connection(
-    monkeypatch: pytest.MonkeyPatch, name: str, conn_type: str = "fractal", **extra: Any
+    monkeypatch: pytest.MonkeyPatch, name: str, /, conn_type: str = "fractal", **extra: Any
 ) -> None:
     connection = {"conn_type": conn_type, "extra": extra}
     monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
