@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 RUNNER_FILE = "runner.pyz"
+PROGRAM_FOLDER = ".fractal"  # in a work folder; runs have no names that begin with a dot
 
 _SOURCES = Path(__file__).parent / "runner"
 _PACKAGE = "_fractal_runner"  # no module of a task has this name
@@ -33,6 +34,11 @@ def runner_archive() -> bytes:
 def runner_name() -> str:
     """Return the name of the file where many versions of it may lie side by side, as on a cluster."""
     return f"runner-{hashlib.sha256(runner_archive()).hexdigest()[:16]}.pyz"
+
+
+def program_path(work_dir: str) -> str:
+    """Return where the file lies on a cluster, below the resource's work folder."""
+    return f"{work_dir.rstrip('/')}/{PROGRAM_FOLDER}/{runner_name()}"
 
 
 def write_runner(folder: Path) -> Path:

@@ -97,6 +97,6 @@ def describe(record: Record) -> dict[str, Any]:
         "seconds": record.seconds,
         "requested_mem_mb": record.memory_mb,
         "requested_cpus": record.cpus,
-        "time_limit": record.time_limit,
+        "time_limit": parse_seconds(record.time_limit),
         "max_rss_mb": record.max_rss_mb,
     }

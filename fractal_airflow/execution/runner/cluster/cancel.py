@@ -10,7 +10,7 @@ from typing import Any
 from . import commands
 from .errors import ProgramError
 from .lock import batch_lock
-from .names import attempt_mark, is_of, is_of_attempt
+from .names import attempt_mark, attempt_mark_in, is_of, is_of_attempt
 from .queue import Job, read_queue
 from .records import note_cancelled
 
@@ -37,7 +37,7 @@ def cancel(request: dict[str, Any]) -> dict[str, Any]:
 def leftovers(request: dict[str, Any]) -> dict[str, Any]:
     """Cancel all jobs of all attempts below a step's folder."""
     marks = {attempt_mark(folder): folder for folder in attempts_below(request["folder"])}
-    found = {job.id: marks[mark] for job in live_jobs() if (mark := job.name[-26:-9]) in marks}
+    found = {job.id: marks[mark] for job in live_jobs() if (mark := attempt_mark_in(job.name)) in marks}
     return {"cancelled": cancel_found(found, request["by"])}
 
 

@@ -18,23 +18,24 @@ USAGE_FILE = "usage.json"
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the results, and everything that explains the job's end."""
+    """Return the results, and everything that explains the end of a job, if there was one."""
     folder: str = request["folder"]
-    job_id: str = request["job_id"]
+    job_id: str | None = request["job_id"]
     found = last_results(folder, request["count"])
     complete = all(result["status"] == "done" for result in found) and len(found) == request["count"]
-    job = describe_job(job_id, needed=not complete)
+    job = describe_job(job_id, needed=not complete) if job_id else None
     taken = bool(request.get("take")) and complete
     if taken:
         with writing(folder):
             attempts.take(folder)
-    mark_collected(folder, job_id)
+    if job is None or job["state"] in queue.ENDED_STATES:
+        mark_collected(folder, job_id)
     return {
         "results": found,
         "job": job,
-        "exit": read_exit(folder, job_id),
-        "stderr_tail": tail(os.path.join(folder, f"slurm-{job_id}.err")),
-        "cancelled_by": cancelled_by(folder, job_id),
+        "exit": read_exit(folder, job_id) if job_id else None,
+        "stderr_tail": tail(os.path.join(folder, f"slurm-{job_id}.err")) if job_id else "",
+        "cancelled_by": cancelled_by(folder, job_id) if job_id else None,
         "usage": read_usage(folder),
         "taken": taken,
     }
@@ -71,10 +72,10 @@ def describe_job(job_id: str, *, needed: bool) -> dict[str, Any] | None:
     return {**queue.describe(job), "max_rss_mb": record.max_rss_mb if record else None}
 
 
-def mark_collected(folder: str, job_id: str) -> None:
+def mark_collected(folder: str, job_id: str | None) -> None:
     """Note that the end of a job has been told."""
     record = read_record(folder)
-    if record.get("id") == job_id and not record.get("collected"):
+    if job_id and record.get("id") == job_id and not record.get("collected"):
         with suppress(OSError):  # at worst it is told once more
             write_record(folder, {**record, "collected": True})
 

@@ -31,17 +31,18 @@ class Ran(NamedTuple):
     :param code: its exit code; None if it was stopped at its deadline.
     """
 
+    name: str
     code: int | None
     out: str
     err: str
 
     @property
     def words(self) -> str:
-        """What the command itself says of its failure."""
+        """Its failure in a sentence, with what it says itself."""
         said = self.err.strip() or self.out.strip()
         if self.code is None:
-            return f"no answer before the deadline. {said}".rstrip()
-        return said or f"exit code {self.code}"
+            return f"{self.name} did not come to an end. {said}".rstrip()
+        return f"{self.name} says: {said}" if said else f"{self.name} ended with exit code {self.code}"
 
 
 def find(name: str) -> str | None:
@@ -94,7 +95,7 @@ def run(
         process.kill()
         out, err = process.communicate()
         code = None
-    return Ran(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+    return Ran(name, code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
 def ask(name: str, *arguments: str, deadline_s: float = DEADLINE_SECONDS) -> str:
@@ -106,4 +107,4 @@ def ask(name: str, *arguments: str, deadline_s: float = DEADLINE_SECONDS) -> str
     if ran.code == 0:
         return ran.out
     kind = "setup" if any(words in ran.err for words in _NOT_THIS_SLURM) else "controller"
-    raise ProgramError(kind, f"{name}: {ran.words}")
+    raise ProgramError(kind, ran.words)

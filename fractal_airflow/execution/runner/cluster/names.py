@@ -10,6 +10,8 @@ import os
 import re
 
 _MOST_PREFIX = 60
+_ATTEMPT_LENGTH = 16
+_GENERATION_LENGTH = 8
 
 
 def job_name(prefix: str, folder: str, generation: str) -> str:
@@ -20,17 +22,22 @@ def job_name(prefix: str, folder: str, generation: str) -> str:
 
 def attempt_mark(folder: str) -> str:
     """Return what the names of all jobs of an attempt have in them."""
-    return f"-{_digest(os.path.abspath(folder), 16)}"
+    return f"-{_digest(os.path.abspath(folder), _ATTEMPT_LENGTH)}"
 
 
 def generation_mark(generation: str) -> str:
     """Return the end of the names of all jobs of a generation."""
-    return f"-{_digest(generation, 8)}"
+    return f"-{_digest(generation, _GENERATION_LENGTH)}"
+
+
+def attempt_mark_in(name: str) -> str:
+    """Return the part of a job's name that says which attempt it works for; of others' jobs, anything."""
+    return name[-_ATTEMPT_LENGTH - _GENERATION_LENGTH - 2 : -_GENERATION_LENGTH - 1]
 
 
 def is_of_attempt(name: str, folder: str) -> bool:
     """Tell whether a job's name is one of an attempt, in any generation."""
-    return name[:-9].endswith(attempt_mark(folder))
+    return attempt_mark_in(name) == attempt_mark(folder)
 
 
 def is_of(name: str, folder: str, generation: str) -> bool:

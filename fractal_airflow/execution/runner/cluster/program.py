@@ -11,6 +11,8 @@ from typing import Any
 
 from .. import attempts
 from .cancel import cancel, leftovers
+from .check import check
+from .clean import clean
 from .collect import collect, results
 from .errors import ProgramError, writing
 from .poll import poll
@@ -18,11 +20,13 @@ from .submit import submit
 
 
 def settle(request: dict[str, Any]) -> dict[str, Any]:
-    """Turn good results into failed ones: their outputs break the schema of task outputs."""
+    """Turn good results into failed ones, whose outputs break the schema; or note that all were taken."""
     folder = request["folder"]
     with writing(folder):
         for index, message in sorted(request["reject"].items()):
             attempts.reject(folder, int(index), message)
+        if request.get("take"):
+            attempts.take(folder)
     return {}
 
 
@@ -34,6 +38,8 @@ REQUESTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "cancel": cancel,
     "settle": settle,
     "leftovers": leftovers,
+    "clean": clean,
+    "check": check,
 }
 
 

@@ -18,8 +18,8 @@ ENDED_STATES = frozenset(
 )  # fmt: skip
 
 _FIELDS = (
-    "jobid", "state", "reason", "exit_code", "nodelist", "restartcnt", "timeused", "timelimit", "minmemory",
-    "numcpus", "numnodes", "name",
+    "jobid", "state", "reason", "exit_code", "nodelist", "restartcnt", "timeused", "timelimit", "tres-alloc",
+    "name",
 )  # fmt: skip
 _FORMAT = ",".join(f"{field}:|" for field in _FIELDS[:-1]) + ",name:"
 
@@ -28,7 +28,7 @@ class Job(NamedTuple):
     """A job as the queue shows it.
 
     :param exit_code: as ``wait`` gives it: the exit code times 256, or a signal.
-    :param memory: as requested, by node or by CPU: ``1G``.
+    :param memory_mb: of the whole job, whatever it was requested by: node or CPU.
     """
 
     id: str
@@ -39,9 +39,8 @@ class Job(NamedTuple):
     restarts: int
     seconds: int | None
     time_limit: str
-    memory: str
+    memory_mb: float | None
     cpus: int | None
-    node_count: int | None
     name: str
 
     @property
@@ -77,6 +76,7 @@ def parse_queue(text: str) -> list[Job]:
 
 def _job(fields: dict[str, str]) -> Job:
     reason = fields["reason"]
+    tres = dict(part.partition("=")[::2] for part in fields["tres-alloc"].split(","))
     return Job(
         id=fields["jobid"],
         state=first_word(fields["state"]),
@@ -86,9 +86,8 @@ def _job(fields: dict[str, str]) -> Job:
         restarts=_number(fields["restartcnt"]) or 0,
         seconds=parse_seconds(fields["timeused"]),
         time_limit=fields["timelimit"],
-        memory=fields["minmemory"],
-        cpus=_number(fields["numcpus"]),
-        node_count=_number(fields["numnodes"]),
+        memory_mb=parse_memory_mb(tres.get("mem", "")),
+        cpus=_number(tres.get("cpu", "")),
         name=fields["name"],
     )
 
@@ -103,7 +102,7 @@ def _number(text: str) -> int | None:
 
 
 def parse_seconds(text: str) -> int | None:
-    """Return a time that SLURM shows, in seconds; None if it is none.
+    """Return a time that SLURM shows, in seconds; None if it is none, as UNLIMITED.
 
     >>> parse_seconds("1-02:03:04")
     93784
@@ -136,7 +135,6 @@ def by_id(jobs: Iterable[Job]) -> dict[str, Job]:
 
 def describe(job: Job) -> dict[str, Any]:
     """Return what a reply says about a job that has ended."""
-    memory = parse_memory_mb(job.memory)
     return {
         "id": job.id,
         "state": job.state,
@@ -146,7 +144,7 @@ def describe(job: Job) -> dict[str, Any]:
         "nodes": job.nodes,
         "restarts": job.restarts,
         "seconds": job.seconds,
-        "requested_mem_mb": memory or None,
+        "requested_mem_mb": job.memory_mb,
         "requested_cpus": job.cpus,
-        "time_limit": job.time_limit,
+        "time_limit": parse_seconds(job.time_limit),
     }

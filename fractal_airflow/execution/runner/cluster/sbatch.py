@@ -24,7 +24,12 @@ _BUSY = (
 )
 
 # No connection at all: the job cannot have been taken.
-_NOT_REACHED = ("Unable to contact slurm controller", "Connection refused", "backup controller in standby")
+_NOT_REACHED = (
+    "Unable to contact slurm controller",
+    "Connection refused",
+    "backup controller in standby",
+    "Could not establish a configuration source",  # where the controller hands out the configuration
+)
 
 # The connection broke before the answer came: the job may have been taken.
 _IN_DOUBT = (
@@ -82,16 +87,16 @@ def refusal(ran: Ran) -> ProgramError:
     """Return why SLURM did not take a job."""
     said = ran.err
     if ran.code == 0:
-        message = f"sbatch: no job id in what it printed: {ran.out.strip()} {said.strip()}"
+        message = f"sbatch printed no job id: {ran.out.strip()} {said.strip()}"
         return ProgramError("controller", message, maybe_accepted=True)
     in_doubt = ran.code is None or _has(said, _IN_DOUBT)
     if _has(said, _BUSY):
         more: dict[str, Any] = {"maybe_accepted": True} if in_doubt else {}
-        return ProgramError("busy", f"sbatch: {ran.words}", **more)
+        return ProgramError("busy", ran.words, **more)
     if in_doubt:
-        return ProgramError("controller", f"sbatch: {ran.words}", maybe_accepted=True)
+        return ProgramError("controller", ran.words, maybe_accepted=True)
     if _has(said, _NOT_REACHED) or _has(said, _AUTHENTICATION):
-        return ProgramError("controller", f"sbatch: {ran.words}")
+        return ProgramError("controller", ran.words)
     option = option_at_fault(said)
     return ProgramError("refused", ran.words, **({"option": option} if option else {}))
 

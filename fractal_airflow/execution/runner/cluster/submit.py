@@ -12,6 +12,7 @@ from .cancel import scancel
 from .errors import ProgramError, writing
 from .lock import batch_lock
 from .names import is_of, is_of_attempt, job_name
+from .poll import progress
 from .queue import Job, read_queue
 from .records import cancelled_by, new_record, note_cancelled, read_record, write_record
 from .sbatch import SCRIPT_FILE, submit_job
@@ -34,6 +35,7 @@ def submit(request: dict[str, Any]) -> dict[str, Any]:
             folder = attempts.open_attempt(batch_folder, batch, request["units"], generation).folder
         done = done_count(folder, batch["count"])
         reply = {"folder": folder, "count": batch["count"], "done": done, "complete": False, "job": None}
+        reply["offset"] = progress(folder, 0)["offset"]
         if done == batch["count"]:
             return {**reply, "complete": True}
         name = job_name(request["name_prefix"], folder, generation)
