@@ -1,7 +1,7 @@
 # All that a person or a CI does with this project. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test demo ui bench lint clean
+.PHONY: help venv test services demo ui bench lint clean
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -13,6 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv/installed
 RUN := .venv/bin/python
 BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+# What the tests against real services start for themselves, and the Debian packages that have it.
+SERVICES := munged slurmctld slurmd slurmdbd sbatch sshd ssh sudo mariadbd redis-server docker-compose
+SERVICE_PACKAGES := munge slurmctld slurmd slurmdbd slurm-client openssh-server openssh-client sudo \
+	mariadb-server redis-server docker-compose
 
 # Installs a Debian package, or says who can: $(call apt_install,PACKAGE,REASON)
 apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -39,7 +44,12 @@ $(VENV): pyproject.toml | $(UV)
 test: $(VENV) ## Run all tests; PYTEST_ARGS="-k name" chooses some
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		$(call apt_install,postgresql,The tests of the dataset store need a PostgreSQL)
+	@[ "$(CI)" != true ] || $(MAKE) --no-print-directory services
 	$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+services: ## Install what the tests against a real SLURM cluster need (without it they are skipped); as root
+	@PATH="$$PATH:/usr/sbin:/sbin"; for program in $(SERVICES); do command -v $$program >/dev/null || { \
+		$(call apt_install,$(SERVICE_PACKAGES),The tests of a cluster need $$program) || exit 1; break; }; done
 
 demo: $(VENV) ## Run the demo: from the raw images of a plate to the nuclei in its wells, under a real Airflow
 	@$(RUN) demo/run.py

@@ -53,11 +53,19 @@ class RunResult:
 
 @dataclass(frozen=True)
 class AirflowHome:
-    """A home folder with a migrated metadata database, and what can be done with it."""
+    """
+    A home folder with a migrated metadata database, and what can be done with it.
+
+    :param data_name: the folder of the tests' datasets; an absolute path may lie elsewhere.
+    :param package: the task package of the workflows.
+    :param python: the interpreter that its tasks run under.
+    """
 
     home: Path
     settings: dict[str, str]
     data_name: str = "data"
+    package: Path = FAKE_TASKS
+    python: str = sys.executable
 
     @property
     def dags(self) -> Path:
@@ -96,14 +104,16 @@ class AirflowHome:
         return path
 
     def write_fractal_dag(
-        self, dag_id: str, *tasks: dict[str, Any], python: str = sys.executable, **options: Any
+        self, dag_id: str, *tasks: dict[str, Any], python: str = "", **options: Any
     ) -> None:
         """Write a workflow of the fake tasks, and its DAG; the dataset is ``plate`` where it is not given."""
         self.write_workflow(dag_id, *tasks)
         options = {"dataset": "plate", "zarr_dir": str(self.data), **options}
         self.write_dag(
             dag_id,
-            _FRACTAL_DAG.format(dag_id=dag_id, package=str(FAKE_TASKS), python=python, options=options),
+            _FRACTAL_DAG.format(
+                dag_id=dag_id, package=str(self.package), python=python or self.python, options=options
+            ),
         )
 
     # Images

@@ -34,7 +34,9 @@ LIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUE
 
 _MARK = "FRACTAL_TESTS_CLUSTER"
 _COMMAND_TIMEOUT_S = 60
-_LOGGED = re.compile(r"^JobId=(\d+) .*? Name=(.*) JobState=(\w+) Partition=", re.MULTILINE)
+_LOGGED = re.compile(
+    r"^JobId=(\d+) .*? Name=(.*) JobState=(\w+) Partition=.* WorkDir=(.*) ReservationName=", re.MULTILINE
+)
 _NODES = ("n1", "n2", "n3")
 
 _CONF = """\
@@ -84,9 +86,9 @@ class Job:
     id: int
     name: str
     state: str
+    folder: str
     reason: str = ""
     nodes: str = ""
-    restarts: int = 0
 
     @property
     def is_live(self) -> bool:
@@ -164,7 +166,7 @@ class SlurmCluster:
         self.start_controller()
         for node in self.nodes.values():
             node.start()
-        self._wait("all nodes take jobs", lambda: self._node_states() == {"idle"})
+        self.wait("all nodes take jobs", lambda: self._node_states() == {"idle"})
 
     def stop(self) -> None:
         """Stop all of it; no process of it, and none of its jobs, is left."""
@@ -211,9 +213,16 @@ class SlurmCluster:
         """Let a node come up again."""
         self.nodes[name].start()
         if wait:
-            self._wait(
-                f"{name} takes jobs", lambda: self._node_states(name) <= {"idle", "mixed", "allocated"}
-            )
+            self.wait(f"{name} takes jobs", lambda: self._node_states(name) <= {"idle", "mixed", "allocated"})
+
+    def mend(self) -> None:
+        """Start again whatever does not run."""
+        self.controller.thaw()
+        if not self.controller.is_running():
+            self.start_controller()
+        for name, node in self.nodes.items():
+            if not node.is_running():
+                self.start_node(name)
 
     def reconfigure(self, times: SlurmTimes) -> None:
         """Change how fast the cluster notices things."""
@@ -251,25 +260,32 @@ class SlurmCluster:
         except subprocess.TimeoutExpired:
             return False
 
-    def queue(self, prefix: str = "") -> list[Job]:
-        """Return the jobs that ``squeue`` knows, those that have ended included."""
-        text = self.command("squeue", "-h", "-t", "all", "-o", "%A|%T|%r|%N|%j")
-        fields = [line.split("|", 4) for line in text.splitlines()]
-        jobs = [Job(int(number), name, state, reason, nodes) for number, state, reason, nodes, name in fields]
-        return [job for job in jobs if job.name.startswith(prefix)]
+    def queue(self, part: str = "") -> list[Job]:
+        """
+        Return the jobs that ``squeue`` knows, those that have ended included.
 
-    def live(self, prefix: str = "") -> list[Job]:
+        :param part: only jobs that have this in their name or folder, for example ``/DAG_ID/``.
+        """
+        text = self.command("squeue", "-h", "-t", "all", "-o", "%A|%T|%r|%N|%j|%Z")
+        fields = [line.split("|", 5) for line in text.splitlines()]
+        jobs = [
+            Job(int(number), name, state, folder, reason, nodes)
+            for number, state, reason, nodes, name, folder in fields
+        ]
+        return [job for job in jobs if part in f"{job.folder}/ {job.name}"]
+
+    def live(self, part: str = "") -> list[Job]:
         """Return the jobs that wait, run, or end just now."""
-        return [job for job in self.queue(prefix) if job.is_live]
+        return [job for job in self.queue(part) if job.is_live]
 
-    def ended(self, prefix: str = "") -> list[Job]:
+    def ended(self, part: str = "") -> list[Job]:
         """Return what the job-completion log says, one entry a job and end: a requeue ends a job, too."""
-        jobs = [Job(int(number), name, state) for number, name, state in _LOGGED.findall(self.job_log)]
-        return [job for job in jobs if job.name.startswith(prefix)]
+        jobs = [Job(int(number), *rest) for number, *rest in _LOGGED.findall(self.job_log)]
+        return [job for job in jobs if part in f"{job.folder}/ {job.name}"]
 
-    def submitted(self, prefix: str = "") -> list[int]:
-        """Return the ids of all jobs that were ever accepted, from the job-completion log and the queue."""
-        return sorted({job.id for job in [*self.ended(prefix), *self.queue(prefix)]})
+    def submitted(self, part: str = "") -> dict[int, str]:
+        """Return the folder of every job that was ever accepted, from the job log and the queue."""
+        return {job.id: job.folder for job in [*self.ended(part), *self.queue(part)]}
 
     def cancel(self, *job_ids: int) -> None:
         """Cancel jobs by hand."""
@@ -278,7 +294,7 @@ class SlurmCluster:
     def cancel_all(self) -> None:
         """Cancel every job, and wait until none is left."""
         self.command("scancel", *(str(job.id) for job in self.live()), check=False)
-        self._wait("no job is left", lambda: not self.live())
+        self.wait("no job is left", lambda: not self.live())
 
     def update(self, *words: str) -> None:
         """Run ``scontrol update``, for example with ``jobid=1``, ``timelimit=1``."""
@@ -300,7 +316,8 @@ class SlurmCluster:
         text = self.command("sinfo", "-h", "-p", "main", "-N", *chosen, "-o", "%T", check=False)
         return {line.strip() for line in text.splitlines()}
 
-    def _wait(self, what: str, condition: Callable[[], object], timeout_s: float = 60) -> None:
+    def wait(self, what: str, condition: Callable[[], object], timeout_s: float = 60) -> None:
+        """Wait until a condition holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
