@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 
+# Calls at a time of an asynchronous transport: sshd allows ten on a connection, unless its MaxSessions says so.
+AT_ONCE = 8
+
 _MISSING = 66
 
 # The content comes first, whole, into a file of its own: a cut connection leaves the real one as it was.
