@@ -12,6 +12,7 @@ from fractal_airflow.fractal.slurm_options import check_extra_line
 
 MB_PER_UNIT = {"K": 0.001, "M": 1, "G": 1000, "T": 1_000_000}
 
+MOST_MB = 1_000_000_000  # no machine has a petabyte
 UNLIMITED = 0  # seconds; SLURM, too, takes a limit of zero for none
 
 _MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", re.IGNORECASE | re.ASCII)
@@ -81,7 +82,7 @@ def parse_memory(value: object) -> int:
         mb = value
     else:
         mb = 0
-    if mb <= 0:
+    if not 0 < mb <= MOST_MB:
         raise ValueError(f'{value!r} is no amount of memory: give MB, such as 4000, or a text such as "4G"')
     return math.ceil(mb)
 

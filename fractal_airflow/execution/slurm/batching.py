@@ -11,7 +11,7 @@ from fractal_airflow.exceptions import ResourceError
 from fractal_airflow.execution.batching import plan_batches
 from fractal_airflow.execution.resource_config import ResourceConfig
 from fractal_airflow.execution.slurm.options import BatchingConfig, SlurmOptions, gpu_count, slurm_options
-from fractal_airflow.fractal.meta import parse_time
+from fractal_airflow.fractal.meta import UNLIMITED, parse_time
 
 DEFAULT_NUM_JOBS = 100
 
@@ -41,7 +41,14 @@ class JobLimits:
 
     cpus: int | None
     mem_mb: int | None
-    jobs: int
+    jobs: int | None
+
+    def most_jobs(self, max_batches: int) -> int:
+        """Return how many jobs there may be.
+
+        :param max_batches: how many Airflow takes.
+        """
+        return max(1, max_batches if self.jobs is None else min(self.jobs, max_batches))
 
     def at_a_time(self, unit: Unit, mem_mb: int | None) -> int | None:
         """Return how many units fit a job at a time, at least one; None where nothing limits them.
@@ -68,13 +75,18 @@ def read_unit(config: ResourceConfig, meta: Mapping[str, Any]) -> Unit:
     options = slurm_options(sets.default_slurm_config, sets.gpu_slurm_config, meta)
     gpus = gpu_count(options) or (1 if meta.get("needs_gpu") else 0)
     unit = Unit(options, options.cpus_per_task or 1, options.mem, gpus, _per_job(meta))
-    _check_fits(unit, batching_config(config))
+    _check_fits(unit, batching_config(config), meta)
     return unit
 
 
 def batching_config(config: ResourceConfig) -> BatchingConfig:
     """Return how a resource puts units together into jobs."""
     return config.jobs_runner_config.batching_config or BatchingConfig()
+
+
+def hard_limits(batching: BatchingConfig) -> JobLimits:
+    """Return what is an error to pass: where a task says how units are put together, nothing else holds."""
+    return JobLimits(batching.max_cpus_per_job, batching.max_mem_per_job, batching.max_num_jobs)
 
 
 def targets(batching: BatchingConfig) -> JobLimits:
@@ -113,16 +125,16 @@ def plan_slurm_batches(
     if n_units <= 0:
         return []
     batching = batching_config(config)
-    most = min(maxima(batching).jobs, max_batches)
+    most = hard_limits(batching).most_jobs(max_batches)
     if images_per_batch is not None:
         return plan_batches(n_units, slots=1, images_per_batch=images_per_batch, max_batches=most)
     if unit.per_job is not None:
-        return _even(n_units, _count_of_task(unit.per_job[0], n_units, most, batching, max_batches))
+        return _even(n_units, _count_of_task(unit.per_job[0], n_units, most, batching))
     for limits in (targets(batching), maxima(batching)):
         count = math.ceil(n_units / (limits.at_a_time(unit, unit.mem_mb) or 1))
-        if count <= min(limits.jobs, max_batches):
+        if count <= limits.most_jobs(max_batches):
             return _even(n_units, count)
-    return _even(n_units, most)
+    return _even(n_units, maxima(batching).most_jobs(max_batches))
 
 
 def units_at_a_time(
@@ -139,11 +151,13 @@ def units_at_a_time(
 
 def at_a_time(unit: Unit, batching: BatchingConfig, n_units: int, *, memory_factor: float = 1) -> int:
     """Return how many units of a job of so many run at a time (see :func:`units_at_a_time`)."""
-    fits = maxima(batching).at_a_time(unit, unit_memory(unit, batching, memory_factor))
-    if unit.per_job is not None:
+    mem_mb = unit_memory(unit, batching, memory_factor)
+    if unit.per_job is None:
+        fits = maxima(batching).at_a_time(unit, mem_mb) or 1
+    else:
         asked = unit.per_job[1]
-        fits = asked if fits is None else min(asked, fits)
-    return max(1, min(n_units, fits or 1))
+        fits = min(asked, hard_limits(batching).at_a_time(unit, mem_mb) or asked)
+    return max(1, min(n_units, fits))
 
 
 def unit_memory(unit: Unit, batching: BatchingConfig, factor: float = 1) -> int | None:
@@ -165,45 +179,46 @@ def _per_job(meta: Mapping[str, Any]) -> tuple[int, int] | None:
     return units, min(units, at_once)
 
 
-def _check_fits(unit: Unit, batching: BatchingConfig) -> None:
+def _check_fits(unit: Unit, batching: BatchingConfig, meta: Mapping[str, Any]) -> None:
+    limits = hard_limits(batching)
     at_once = unit.per_job[1] if unit.per_job else 1
     if unit.gpus:
         at_once = min(at_once, unit.gpus)
-    # What a job has of each, what the unit asks for, and what may be asked for.
-    needs = [("cpus_per_task", unit.cpus, "cores", "max_cpus_per_job", batching.max_cpus_per_job)]
-    if unit.mem_mb is not None:
-        needs.append(("mem", unit.mem_mb, "MB", "max_mem_per_job", batching.max_mem_per_job))
-    for key, value, what, limit_key, limit in needs:
-        if limit is not None and value > limit:
-            raise ResourceError(
-                f"meta.{key}: a unit asks for {value} {what}, and no job of this resource may have more than "
-                f"{limit} (batching_config.{limit_key})"
-            )
-        if limit is not None and value * at_once > limit:
-            raise ResourceError(
-                f"meta.parallel_tasks_per_job: {at_once} units at a time, of {value} {what} each ({key}), need "
-                f"{value * at_once}, and no job of this resource may have more than {limit} "
-                f"(batching_config.{limit_key})"
-            )
-    time_s = unit.options.time_s
-    if time_s is not None and batching.max_time_per_job is not None:
-        limit = parse_time(batching.max_time_per_job)
-        if limit and (time_s > limit or not time_s):
-            raise ResourceError(
-                f"meta.time: a unit asks for {unit.options.time}, and no job of this resource may have more "
-                f"than {batching.max_time_per_job} (batching_config.max_time_per_job)"
-            )
+    _check_fit("cpus_per_task", unit.cpus, at_once, limits.cpus, "max_cpus_per_job", meta)
+    _check_fit("mem", unit.mem_mb, at_once, limits.mem_mb, "max_mem_per_job", meta)
+    limit = batching.max_time_per_job
+    time_s, limit_s = unit.options.time_s, parse_time(limit) if limit else UNLIMITED
+    if limit_s != UNLIMITED and time_s is not None and (time_s == UNLIMITED or time_s > limit_s):
+        raise ResourceError(
+            f"{_source('time', meta)}: a unit asks for {unit.options.time}, and no job of this resource may "
+            f"have more than {limit} (batching_config.max_time_per_job)"
+        )
 
 
-def _count_of_task(
-    tasks_per_job: int, n_units: int, most: int, batching: BatchingConfig, max_batches: int
-) -> int:
+def _check_fit(
+    key: str, value: int | None, at_once: int, limit: int | None, limit_key: str, meta: Mapping[str, Any]
+) -> None:
+    if value is None or limit is None or value * at_once <= limit:
+        return
+    what = "MB" if key == "mem" else "cores"
+    may = f"no job of this resource may have more than {limit} (batching_config.{limit_key})"
+    if value > limit:
+        raise ResourceError(f"{_source(key, meta)}: a unit asks for {value} {what}, and {may}")
+    raise ResourceError(
+        f"meta.parallel_tasks_per_job: {at_once} units at a time, of {value} {what} each ({key}), need "
+        f"{value * at_once}, and {may}"
+    )
+
+
+def _source(key: str, meta: Mapping[str, Any]) -> str:
+    return f"meta.{key}" if meta.get(key) is not None else f"default_slurm_config.{key}"
+
+
+def _count_of_task(tasks_per_job: int, n_units: int, most: int, batching: BatchingConfig) -> int:
     count = math.ceil(n_units / tasks_per_job)
     if count > most:
         limit = (
-            f"max_map_length of Airflow: {max_batches}"
-            if most == max_batches
-            else f"batching_config.max_num_jobs: {maxima(batching).jobs}"
+            "batching_config.max_num_jobs" if batching.max_num_jobs == most else "Airflow's max_map_length"
         )
         raise ResourceError(
             f"meta.tasks_per_job: {tasks_per_job} units per job make {count} jobs of {n_units} units, and "

@@ -11,6 +11,7 @@ from fractal_airflow.fractal.slurm_options import is_header
 # The program runs beside the shell, so that a signal to the shell alone reaches it, too. A signal interrupts
 # `wait`, and the program may take its time to end.
 _END = """\
+set +e
 trap 'kill -TERM "$fractal_program" 2>/dev/null' TERM
 wait "$fractal_program"
 fractal_code=$?
@@ -79,7 +80,7 @@ def render_script(
     header += ["#SBATCH --requeue", *(_one_line(line) for line in extra_lines if is_header(line))]
     body = [_export(name, value) for name, value in (exports or {}).items()]
     body += [_one_line(line) for line in extra_lines if not is_header(line)]
-    body += [line for text in worker_init for line in text.splitlines()]
+    body += [line for text in worker_init for line in _lines(text)]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -108,6 +109,10 @@ def _option(name: str, value: object) -> str:
 
 def _export(name: str, value: str) -> str:
     return f"export {name}={shlex.quote(value)}"
+
+
+def _lines(text: str) -> list[str]:
+    return [_one_line(line.removesuffix("\r")) for line in text.split("\n")]
 
 
 def _one_line(text: str) -> str:
