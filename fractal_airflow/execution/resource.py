@@ -17,6 +17,7 @@ __all__ = [
     "BatchCall", "BatchEnd", "JobsRunnerConfig", "Resource", "ResourceConfig", "load_resource_config", "make_resource",
 ]  # fmt: skip
 
+
 @dataclass(frozen=True)
 class BatchCall:
     """What an operator asks of a resource: to run the units of one batch.
@@ -31,6 +32,7 @@ class BatchCall:
     :param worker_init: lines for the beginning of the job script, in place of those of the resource.
     :param memory_factor: how many times the usual memory the units get: above 1 after one ran out of it.
     :param time_factor: how many times the usual time the units get.
+    :param left: how many units still have to run, where that is known.
     """
 
     units: list[dict[str, Any]]
@@ -43,6 +45,7 @@ class BatchCall:
     worker_init: tuple[str, ...] | None = None
     memory_factor: float = 1
     time_factor: float = 1
+    left: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class BatchEnd:
     :param folder: the folder of the attempt.
     :param outcomes: how each unit ended, in order.
     :param usage: what the batch's job used, against what was asked for; None on this machine.
+    :param cancelled_by: who of us cancelled the job: another try of the task instance, most likely.
     """
 
     folder: str
     outcomes: list[Outcome]
     usage: dict[str, Any] | None = None
+    cancelled_by: str | None = None
 
 
 class Resource(ABC):
