@@ -77,10 +77,9 @@ class _Put:
 _Conversation = Generator[_Run | _Put, Completed | None, dict[str, Any]]
 
 
-def _conversation(
-    where: str, work_dir: str, pythons: Sequence[str], request: Mapping[str, Any]
-) -> _Conversation:
+def _conversation(asking: _Asking, request: Mapping[str, Any], own_python: str) -> _Conversation:
     """Say what is to be done, step by step, to have a request answered; return the reply."""
+    where, work_dir, pythons = asking.where, asking.work_dir, asking.pythons
     program = program_path(work_dir)
     deadline_s = (
         _CLEAN_DEADLINE_S if request["do"] == "clean" else _DEADLINES_S.get(request["do"], _DEADLINE_S)

@@ -11,11 +11,17 @@ Phase = Literal["pending", "running", "ended"]
 
 # The states of `squeue` and `sacct`, of SLURM 20.11 to 25.05.
 _PENDING = frozenset(
-    "PENDING CONFIGURING POWER_UP_NODE REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split()
-)
+    {
+        "PENDING", "CONFIGURING", "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD",
+        "SPECIAL_EXIT",
+    }
+)  # fmt: skip
 _RUNNING = frozenset(
-    "RUNNING COMPLETING EXPEDITING RESIZING SIGNALING STAGE_OUT STOPPED SUSPENDED UPDATE_DB".split()
-)
+    {
+        "RUNNING", "COMPLETING", "EXPEDITING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED",
+        "UPDATE_DB",
+    }
+)  # fmt: skip
 _KIND_OF_END: dict[str, ErrorKind | None] = {
     "COMPLETED": None,
     "FAILED": "job",
