@@ -96,6 +96,10 @@ def reject(folder: str, index: int, message: str) -> None:
     line["rejected_at"] = round(time.time(), 3)
     with open(os.path.join(folder, RESULTS_FILE), "a", encoding="utf-8") as file:
         file.write("\n" + json.dumps(line) + "\n")
+    path = os.path.join(folder, STATE_FILE)
+    state = read_json(path)
+    if state.get("taken"):  # they were not complete after all
+        write_json(path, {**state, "taken": False})
 
 
 def results_of(folder: str) -> dict[int, dict[str, Any]]:
