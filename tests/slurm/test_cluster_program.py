@@ -256,7 +256,7 @@ def test_refusals_name_the_option(batch: Batch) -> None:
         reply = batch.submit(extra_lines=[line])
         assert "error" in reply, (line, reply)
         assert (reply["error"]["kind"], reply["error"].get("option")) == ("refused", option), reply
-    assert batch.jobs() == []
+    assert batch.cluster.live(f"{batch.folder}/") == []
 
 
 def test_a_work_folder_that_cannot_be_written_is_named(batch: Batch) -> None:
