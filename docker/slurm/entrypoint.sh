@@ -28,17 +28,19 @@ start_sshd() {
         -o HostKey="$SSH_DIR/host_key" -o AuthorizedKeysFile="$SSH_DIR/authorized_keys" "$@"
 }
 
-start_munge
 case $role in
 controller)
+    start_munge
     exec slurmctld -D "$@"
     ;;
 node)
     name=$1
     shift
+    start_munge
     exec slurmd -D -N "$name" "$@"
     ;;
 login)
+    start_munge
     start_sshd "$@"
     ;;
 *)
