@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractal_airflow.exceptions import ResourceError
 from fractal_airflow.execution.resource_config import JobsRunnerConfig, ResourceConfig, load_resource_config
-from fractal_airflow.execution.units import Outcome
+from fractal_airflow.execution.units import ErrorKind, Outcome
 
 __all__ = [
     "BatchCall", "BatchEnd", "JobsRunnerConfig", "Resource", "ResourceConfig", "load_resource_config", "make_resource",
@@ -56,12 +55,14 @@ class BatchEnd:
     :param outcomes: how each unit ended, in order.
     :param usage: what the batch's job used, against what was asked for; None on this machine.
     :param cancelled_by: who of us cancelled the job: another try of the task instance, most likely.
+    :param taken: whether the results have been taken on the way.
     """
 
     folder: str
     outcomes: list[Outcome]
     usage: dict[str, Any] | None = None
     cancelled_by: str | None = None
+    taken: bool = False
 
 
 class Resource(ABC):
@@ -119,6 +120,13 @@ class Resource(ABC):
     def take(self, folder: str) -> None:
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
 
+    def with_more(self, call: BatchCall, kinds: Collection[ErrorKind]) -> BatchCall | None:
+        """Return the call for another try, with more of what units ran out of; None if there is no more.
+
+        :param kinds: how units failed.
+        """
+        return None
+
     def leftovers(self, step_folder: str) -> list[str]:
         """End what still runs of a step whose task instances are gone; return what it was.
 
@@ -130,15 +138,14 @@ class Resource(ABC):
 def make_resource(config: ResourceConfig | Mapping[str, Any]) -> Resource:
     """Return the resource that a configuration describes.
 
-    :raises ResourceError: if the configuration is bad, or its type comes with a later version.
+    :raises ResourceError: if the configuration is bad.
     """
-    from fractal_airflow.execution.local import LocalResource
-
     if not isinstance(config, ResourceConfig):
         config = load_resource_config(config)
-    if config.type != "local":
-        raise ResourceError(
-            f"Resources of type {config.type!r} come with a later version of fractal_airflow; "
-            "this version has 'local'."
-        )
-    return LocalResource(config.work_dir, config.jobs_runner_config)
+    if config.type == "local":
+        from fractal_airflow.execution.local import LocalResource
+
+        return LocalResource(config.work_dir, config.jobs_runner_config)
+    from fractal_airflow.execution.slurm.resource import SlurmResource
+
+    return SlurmResource(config)

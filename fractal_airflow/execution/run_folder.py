@@ -17,7 +17,7 @@ from typing import Any
 from fractal_airflow.exceptions import WorkFolderError
 from fractal_airflow.execution.runner import attempts
 from fractal_airflow.execution.runner.attempts import RESULTS_FILE as RESULTS_FILE
-from fractal_airflow.execution.units import Outcome, UnitError, Work, log_path, outcome_from_result
+from fractal_airflow.execution.units import Outcome, Work, outcomes_of
 
 _MAX_NAME_LENGTH = 120
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+=@,-][A-Za-z0-9_+=@,.-]*")
@@ -103,14 +103,7 @@ def open_attempt(batch_folder: Path, work: Work, generation: str) -> Attempt:
 
 def attempt_outcomes(folder: Path, count: int) -> list[Outcome]:
     """Return the outcome of each unit of an attempt; a unit without a result failed in its job."""
-    results = attempts.results_of(str(folder))
-    lost = UnitError("job", "no result: it was not started, or its runner died before it ended")
-    return [
-        outcome_from_result(results[index], str(folder))
-        if index in results
-        else Outcome("failed", error=lost, log=log_path(str(folder), index))
-        for index in range(count)
-    ]
+    return outcomes_of(attempts.results_of(str(folder)), str(folder), count)
 
 
 @contextmanager

@@ -94,6 +94,20 @@ def outcome_from_result(result: Mapping[str, Any], folder: str) -> Outcome:
     return Outcome("failed" if error else "done", result.get("output"), error, log, **measured)
 
 
+def outcomes_of(results: Mapping[int, Mapping[str, Any]], folder: str, count: int) -> list[Outcome]:
+    """Return the outcome of each unit of an attempt; a unit without a result failed in its job.
+
+    :param results: the last line of ``results.jsonl`` of each unit that has one.
+    """
+    lost = UnitError("job", "no result: it was not started, or its runner died before it ended")
+    return [
+        outcome_from_result(results[index], folder)
+        if index in results
+        else Outcome("failed", error=lost, log=log_path(folder, index))
+        for index in range(count)
+    ]
+
+
 _MEASURES = ("seconds", "cpu_seconds", "max_rss_mb", "host", "started_at")
 
 

@@ -106,13 +106,9 @@ class JobWatch:
         phase = phase_of(state)
         where = f" on {status.nodes}" if status.nodes else ""
         if phase == "pending":
-            return (
-                waiting_words(status.reason)
-                if state == "PENDING"
-                else f"is {state}: {waiting_words(status.reason)}"
-            )
+            return waiting_words(status.reason or ("" if state == "PENDING" else state))
         if phase == "running":
-            return f"runs{where}" if state == "RUNNING" else f"is {state}{where}"
+            return f"runs{where}" if state in ("RUNNING", "COMPLETING") else f"is {state}{where}"
         if phase == "ended":
             return f"ended{where}: {state}"
         return f"is in a state that is not known here: {status.state}"

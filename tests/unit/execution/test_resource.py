@@ -8,6 +8,7 @@ import pytest
 from fractal_airflow.exceptions import ResourceError
 from fractal_airflow.execution.local import LocalResource
 from fractal_airflow.execution.resource import load_resource_config, make_resource
+from fractal_airflow.execution.slurm.resource import SlurmResource
 
 
 def test_a_local_resource_needs_no_more_than_a_work_folder(tmp_path: Path) -> None:
@@ -53,17 +54,22 @@ def test_every_problem_of_a_configuration_is_named_at_once() -> None:
         load_resource_config({"typ": "local"})
 
 
-def test_the_slurm_configuration_of_a_fractal_administrator_is_understood_but_comes_later() -> None:
+def test_the_slurm_configuration_of_a_fractal_administrator_makes_a_resource_that_defers() -> None:
     config = {
         "type": "slurm_ssh",
-        "work_dir": "/shared/fractal",
+        "jobs_remote_dir": "/shared/fractal",
         "ssh_conn_id": "cluster",
         "jobs_runner_config": {
             "default_slurm_config": {"partition": "main", "cpus_per_task": 1, "mem": "100M"},
             "gpu_slurm_config": {"partition": "gpu"},
-            "batching_config": {"target_cpus_per_job": 1},
+            "batching_config": {"target_cpus_per_job": 1, "target_num_jobs": 7},
             "user_local_exports": {"CELLPOSE_LOCAL_MODELS_PATH": "CELLPOSE"},
         },
     }
-    with pytest.raises(ResourceError, match="later version"):
-        make_resource(config)
+
+    resource = make_resource(config)
+
+    assert isinstance(resource, SlurmResource)
+    assert resource.defers
+    assert resource.slots == 7
+    assert resource.plan(3, {}) == [1, 1, 1]

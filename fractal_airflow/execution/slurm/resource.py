@@ -1,0 +1,258 @@
+"""Units as jobs of a SLURM cluster: a job for each batch, submitted once, and waited for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from fractal_airflow.exceptions import ClusterNotReadyError, WorkFolderError
+from fractal_airflow.execution import runner
+from fractal_airflow.execution.archive import program_path
+from fractal_airflow.execution.progress import MOST_FAILURES_SHOWN
+from fractal_airflow.execution.resource import BatchCall, BatchEnd, Resource
+from fractal_airflow.execution.resource_config import ResourceConfig
+from fractal_airflow.execution.slurm.batching import batching_config, plan_slurm_batches, targets
+from fractal_airflow.execution.slurm.cluster import Cluster
+from fractal_airflow.execution.slurm.ends import end_of_batch, usage_line
+from fractal_airflow.execution.slurm.messages import Collected, JobRef, PollItem, Submitted
+from fractal_airflow.execution.slurm.request import JobRequest, job_request
+from fractal_airflow.execution.slurm.states import phase_of
+from fractal_airflow.execution.slurm.transport import Transport, make_transport
+from fractal_airflow.execution.slurm.watch import JobWatch
+from fractal_airflow.execution.units import Outcome, outcomes_of
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 300.0
+MOST_SUBMISSIONS = 3
+
+__all__ = ["JobRef", "SlurmResource", "Submitted"]
+
+
+class SlurmResource(Resource):
+    """Runs batches as jobs of a cluster.
+
+    Where a call to the cluster has no answer for now, it raises ClusterNotReadyError: the same call may be made
+    again at any time. Only :meth:`run` waits by itself.
+
+    :param transport: the way to the cluster, where it is not the one that the configuration names.
+    """
+
+    defers = True
+
+    def __init__(self, config: ResourceConfig, transport: Transport | None = None) -> None:
+        self.type = config.type
+        self.work_dir = Path(config.work_dir)
+        self.config = config
+        self.cluster = Cluster(transport or make_transport(config), str(config.work_dir), config.python)
+        self._running: dict[str, str] | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many jobs a step should have at most."""
+        return targets(batching_config(self.config)).jobs or 1
+
+    def plan(
+        self,
+        n_units: int,
+        meta: Mapping[str, Any],
+        *,
+        images_per_batch: int | None = None,
+        unit_seconds: float | None = None,
+        max_batches: int = 1024,
+    ) -> list[int]:
+        """Return the sizes of the batches for so many units (see :func:`plan_slurm_batches`)."""
+        return plan_slurm_batches(
+            self.config, meta, n_units, images_per_batch=images_per_batch, max_batches=max_batches
+        )
+
+    def submit(self, call: BatchCall, *, log: logging.Logger) -> Submitted:
+        """Submit the job of a batch, or adopt the one that it has already, in one remote call.
+
+        :raises ClusterNotReadyError: if the cluster does not take it for now: call again later.
+        :raises SubmissionError: if SLURM refuses it.
+        :raises WorkFolderError: if the work folder cannot be written.
+        :raises ResourceError: if a unit fits no job.
+        """
+        python = own_python(call)
+        request = job_request(
+            self.config,
+            call.meta,
+            call.left or len(call.units),
+            label=call.label,
+            account=call.account,
+            worker_init=call.worker_init,
+            memory_factor=call.memory_factor,
+            time_factor=call.time_factor,
+            python=python or self.config.python or "python3",
+            program=program_path(str(self.work_dir)),
+        )
+        submitted = self.cluster.submit(submit_fields(call, request), own_python=python)
+        for line in submitted_lines(submitted):
+            log.info("%s", line)
+        return submitted
+
+    def finish(
+        self,
+        submitted: Submitted,
+        *,
+        log: logging.Logger,
+        collected: Collected | None = None,
+    ) -> BatchEnd:
+        """Return what came of a batch whose job has ended, is lost, or is not to be waited for any longer.
+
+        A job that has not ended after all, or is in a state that nobody knows, is cancelled.
+
+        :param collected: what somebody has collected already.
+        :raises WorkFolderError: if the runner could not write its results.
+        """
+        job_id = submitted.job.id if submitted.job else None
+        if collected is None:
+            collected = self.cluster.collect(submitted.folder, submitted.count, job_id)
+        if job_id and collected.job and phase_of(collected.job.state or "") != "ended":
+            self._cancel(submitted, "Airflow: it was not to be waited for any longer")
+        if collected.exit in (runner.EXIT_WRITING_FAILED, runner.EXIT_LOCKED):
+            raise WorkFolderError(
+                f"Job {job_id} cannot use the work folder {submitted.folder}: "
+                f"{collected.stderr_tail or 'its runner could not write its results'}"
+            )
+        end = end_of_batch(submitted, collected)
+        _show_failures(end, log)
+        if job_id and end.usage:
+            log.info("Job %s: %s", job_id, usage_line(end.usage))
+        return end
+
+    def run(self, call: BatchCall, *, log: logging.Logger) -> BatchEnd:
+        """Run the units that have no good result yet, and wait for them, in this process.
+
+        :raises SubmissionError: if SLURM refuses the job.
+        :raises WorkFolderError: if the work folder cannot be written.
+        """
+        self._running = {"folder": call.folder, "generation": call.generation}
+        for submission in range(1, MOST_SUBMISSIONS + 1):
+            submitted = _insist(lambda: self.submit(call, log=log), log)
+            if submitted.job:
+                self._running = {"id": submitted.job.id, "folder": submitted.folder}
+                self._wait(submitted, log)
+            end = _insist(lambda: self.finish(submitted, log=log), log)  # noqa: B023 - called at once
+            # A former try of the task instance may be ended only now, and take its job, which is ours, along.
+            adopted = submitted.job is not None and submitted.job.adopted
+            if not (adopted and end.cancelled_by) or submission == MOST_SUBMISSIONS:
+                break
+            log.info("The adopted job was cancelled by %s: submitting again", end.cancelled_by)
+        self._running = None
+        return end
+
+    def _wait(self, submitted: Submitted, log: logging.Logger) -> None:
+        watch = JobWatch.of(submitted, self.config.results_wait, time.monotonic())
+        offset, pause_s, state = submitted.offset, FIRST_PAUSE_S, ""
+        while watch.verdict is None:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, max(self.config.poll_interval, FIRST_PAUSE_S))
+            try:
+                status = self.cluster.poll([PollItem(watch.job_id, submitted.folder, offset)])[watch.job_id]
+            except ClusterNotReadyError as error:
+                pause_s = max(pause_s, error.pause_s)
+                lines = watch.not_ready(error, time.monotonic())
+            else:
+                offset = status.offset
+                lines = watch.take(status, time.monotonic())
+                if status.state != state:
+                    state, pause_s = status.state or "", FIRST_PAUSE_S
+            for line in lines:
+                log.info("%s", line)
+
+    def cancel(self) -> None:
+        """Cancel the job that :meth:`run` waits for, or the one that it is just submitting."""
+        if self._running is None:
+            return
+        # The main thread may be in the middle of a call: that connection is not to be used now.
+        cluster = Cluster(make_transport(self.config), str(self.work_dir), self.config.python)
+        cluster.cancel([self._running], by="Airflow: the task instance was ended")
+
+    def _cancel(self, submitted: Submitted, by: str) -> None:
+        if submitted.job:
+            self.cluster.cancel([{"id": submitted.job.id, "folder": submitted.folder}], by=by)
+
+    def read_outcomes(self, folder: str, count: int) -> list[Outcome]:
+        """Return the outcomes that an attempt's folder holds, in the order of its units."""
+        results = {result["index"]: result for result in self.cluster.results(folder, count)}
+        return outcomes_of(results, folder, count)
+
+    def reject(self, folder: str, messages: Mapping[int, str]) -> None:
+        """Turn good results of an attempt into failed ones, so that a retry runs these units again."""
+        self.cluster.settle(folder, reject=messages)
+
+    def take(self, folder: str) -> None:
+        """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
+        self.cluster.settle(folder, take=True)
+
+    def leftovers(self, step_folder: str) -> list[str]:
+        """Cancel the jobs of a step whose task instances are gone; return their ids."""
+        return self.cluster.leftovers(step_folder, by="Airflow: the task instance of this job is gone")
+
+
+def submit_fields(call: BatchCall, request: JobRequest) -> dict[str, Any]:
+    """Return what the program on the cluster is told of a batch and its job."""
+    return {
+        "batch_folder": call.folder,
+        "generation": call.generation,
+        "batch": {
+            "version": 1,
+            "command": list(call.command),
+            "count": len(call.units),
+            "parallel": request.parallel,
+            "warm_start": bool(call.meta.get("warm_start", True)),
+            **({"gpus": request.gpus} if request.gpus else {}),
+            **({"mem_mb": request.unit_mem_mb} if request.unit_mem_mb else {}),
+        },
+        "units": call.units,
+        "script": request.script,
+        "name_prefix": request.name,
+    }
+
+
+def own_python(call: BatchCall) -> str:
+    """Return the Python of the units, with which the runner can start them warm; empty if they have none."""
+    program, *rest = call.command
+    if rest and rest[0].endswith(".py") and PurePosixPath(program).name.startswith("python"):
+        return program
+    return ""
+
+
+def submitted_lines(submitted: Submitted) -> list[str]:
+    """Return what the log says of a submission."""
+    job, done, count = submitted.job, submitted.done, submitted.count
+    lines = []
+    if done:
+        lines.append(f"{done} of {count} units are done since an earlier try")
+    if job and job.adopted:
+        lines.append(f"Job {job.id} ({job.name}) of an earlier try goes on, in {submitted.folder}")
+    elif job:
+        lines.append(f"Submitted job {job.id} ({job.name}): {count - done} units in {submitted.folder}")
+    return lines
+
+
+def _insist(action: Callable[[], T], log: logging.Logger) -> T:
+    """Do something again, with growing pauses, until the cluster is ready for it."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return action()
+        except ClusterNotReadyError as error:
+            pause_s = min(LONGEST_PAUSE_S, max(pause_s, error.pause_s))
+            log.warning("%s Trying again in %.0f s.", error, pause_s)
+            time.sleep(pause_s)
+            pause_s *= 2
+
+
+def _show_failures(end: BatchEnd, log: logging.Logger) -> None:
+    failed = [(index, outcome.error) for index, outcome in enumerate(end.outcomes) if outcome.error]
+    for index, error in failed[:MOST_FAILURES_SHOWN]:
+        log.error("Unit %d failed: %s", index, error.message)
+    if len(failed) > MOST_FAILURES_SHOWN:
+        log.error("%d more units failed; their logs are in %s", len(failed) - MOST_FAILURES_SHOWN, end.folder)
