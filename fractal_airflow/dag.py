@@ -20,7 +20,9 @@ from fractal_airflow.fractal import (
     workflow_of_task,
 )
 from fractal_airflow.fractal.manifest import Half
+from fractal_airflow.hooks.fractal import LOCAL
 from fractal_airflow.operators.merge import MergeOutputsOperator
+from fractal_airflow.operators.retries import DEFAULT_RETRIES, FAILED_TASKS_TOO
 from fractal_airflow.operators.run import RunBatchOperator, RunInitOperator, RunNonParallelOperator
 from fractal_airflow.operators.select import SelectImagesOperator
 from fractal_airflow.operators.templates import is_template
@@ -45,6 +47,10 @@ class FractalTaskGroup(TaskGroup):
     :param attribute_filters: (templated) the run's attribute filters, where ``dataset`` is a name.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
     :param images_per_batch: images a mapped task instance; default: chosen by the resource.
+    :param slurm_account: (templated) the account that jobs on a cluster are charged to.
+    :param worker_init: (templated) lines of shell at the beginning of every job on a cluster.
+    :param deferrable: whether jobs on a cluster are waited for without a worker slot, by the triggerer.
+    :param retry_failed_tasks: whether ``retries`` are also for units whose task failed, not only for lost jobs.
     :param run_type_filters: (templated) the run's type filters before this step, where ``dataset`` is a name.
     :param step_count: how many steps the workflow has that this one is part of.
     :param first_task_index: (templated) the first of them that runs.
@@ -66,8 +72,12 @@ class FractalTaskGroup(TaskGroup):
         meta_parallel: Mapping[str, Any] | None = None,
         type_filters: Mapping[str, bool] | None = None,
         attribute_filters: Any = None,
-        resource: str = "local",
+        resource: str = LOCAL,
         images_per_batch: int | None = None,
+        slurm_account: str | None = None,
+        worker_init: str | None = None,
+        deferrable: bool = True,
+        retry_failed_tasks: bool = False,
         run_type_filters: Any = None,
         step_count: int = 1,
         first_task_index: Any = None,
@@ -100,10 +110,18 @@ class FractalTaskGroup(TaskGroup):
             type_filters=run_type_filters,
             first_task_index=first_task_index,
             last_task_index=last_task_index,
+            slurm_account=slurm_account,
+            worker_init=worker_init,
         )
         self.step = step
         self.resource = resource
         self.images_per_batch = images_per_batch
+        self._how_to_run = {
+            "slurm_account": slurm_account,
+            "worker_init": worker_init,
+            "deferrable": deferrable,
+            **({"retry_policy": FAILED_TASKS_TOO} if retry_failed_tasks else {}),
+        }
         kwargs = {"group_display_name": step.name, "tooltip": step.category, **kwargs}
         super().__init__(group_id=group_id or slug(step.name), **kwargs)
         # Each step of a DAG has its own number, whatever workflow it comes from: it tells steps apart in the
@@ -158,6 +176,7 @@ class FractalTaskGroup(TaskGroup):
             step_number=self.number,
             resource=self.resource,
             doc_md="Merges what the units returned into the dataset and records each image's status.",
+            **self._default_retries(),
         )
         [select, run] >> merge
         return merge
@@ -184,7 +203,14 @@ class FractalTaskGroup(TaskGroup):
             "resource": self.resource,
             "meta": step.meta_non_parallel if half == "non_parallel" else step.meta_parallel,
             "doc_md": step.docs_info,
+            **self._how_to_run,
+            **self._default_retries(),
         }
+
+    def _default_retries(self) -> dict[str, Any]:
+        # On this machine, what is lost is lost with the task process; on a cluster, a node may fail any day.
+        said = "retries" in self.default_args or "retries" in self.dag.default_args
+        return {} if said or self.resource == LOCAL else {"retries": DEFAULT_RETRIES}
 
 
 class FractalWorkflowGroup(TaskGroup):
@@ -200,7 +226,12 @@ class FractalWorkflowGroup(TaskGroup):
     :param first_task_index: (templated) the first step to run, counted from 0.
     :param last_task_index: (templated) the last step to run.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
+    :param resources: where the units of single tasks run, by the task's name or alias, in place of ``resource``.
     :param images_per_batch: images a mapped task instance; default: chosen by the resource.
+    :param slurm_account: (templated) the account that jobs on a cluster are charged to.
+    :param worker_init: (templated) lines of shell at the beginning of every job on a cluster.
+    :param deferrable: whether jobs on a cluster are waited for without a worker slot, by the triggerer.
+    :param retry_failed_tasks: whether ``retries`` are also for units whose task failed, not only for lost jobs.
     :param group_id: default: made from the workflow's name.
     :raises WorkflowError: all that is wrong with the workflow, in one message.
     """
@@ -216,8 +247,13 @@ class FractalWorkflowGroup(TaskGroup):
         type_filters: Any = None,
         first_task_index: Any = None,
         last_task_index: Any = None,
-        resource: str = "local",
+        resource: str = LOCAL,
+        resources: Mapping[str, str] | None = None,
         images_per_batch: int | None = None,
+        slurm_account: str | None = None,
+        worker_init: str | None = None,
+        deferrable: bool = True,
+        retry_failed_tasks: bool = False,
         group_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -234,8 +270,12 @@ class FractalWorkflowGroup(TaskGroup):
                 type_filters=type_filters,
                 first_task_index=first_task_index,
                 last_task_index=last_task_index,
-                resource=resource,
+                resources=_resource_of_steps(self.steps, resource, resources),
                 images_per_batch=images_per_batch,
+                slurm_account=slurm_account,
+                worker_init=worker_init,
+                deferrable=deferrable,
+                retry_failed_tasks=retry_failed_tasks,
             )
 
     @property
@@ -256,7 +296,13 @@ class FractalDag(DAG):
     :param attribute_filters: (templated) which images take part; a run can choose others.
     :param type_filters: (templated) the types that a run starts from; a run can choose others.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
+    :param resources: where the units of single tasks run, by the task's name or alias, in place of ``resource``.
     :param images_per_batch: images a mapped task instance; default: chosen by the resource.
+    :param slurm_account: (templated) the account that jobs on a cluster are charged to; a run can name another.
+    :param worker_init: (templated) lines of shell at the beginning of every job on a cluster; a run can give
+        others.
+    :param deferrable: whether jobs on a cluster are waited for without a worker slot, by the triggerer.
+    :param retry_failed_tasks: whether ``retries`` are also for units whose task failed, not only for lost jobs.
     :param params: more run parameters, which arguments may name as ``{{ params.NAME }}``.
     :param kwargs: all that a DAG takes: ``schedule``, ``start_date``, ``default_args``, ``tags``, …
     :raises WorkflowError: all that is wrong with the workflow, in one message.
@@ -272,8 +318,13 @@ class FractalDag(DAG):
         zarr_dir: str | None = None,
         attribute_filters: Mapping[str, Any] | str | None = None,
         type_filters: Mapping[str, Any] | str | None = None,
-        resource: str = "local",
+        resource: str = LOCAL,
+        resources: Mapping[str, str] | None = None,
         images_per_batch: int | None = None,
+        slurm_account: str | None = None,
+        worker_init: str | None = None,
+        deferrable: bool = True,
+        retry_failed_tasks: bool = False,
         params: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -285,11 +336,19 @@ class FractalDag(DAG):
             "attribute_filters": attribute_filters,
             "type_filters": type_filters,
         }
+        of_jobs: dict[str, Any] = {"slurm_account": slurm_account, "worker_init": worker_init}
         known = "{{ params.dataset }}" if dataset is None else dataset
         check_run_values(
-            loaded.label, len(self.steps), dataset=known, images_per_batch=images_per_batch, **start
+            loaded.label,
+            len(self.steps),
+            dataset=known,
+            images_per_batch=images_per_batch,
+            **start,
+            **of_jobs,
         )
-        run_params = run_parameters(self.steps, dataset=dataset, **start)
+        where = _resource_of_steps(self.steps, resource, resources)
+        on_cluster = any(each != LOCAL for each in where)
+        run_params = run_parameters(self.steps, dataset=dataset, on_cluster=on_cluster, **start, **of_jobs)
         kwargs = {"description": loaded.description, "doc_md": workflow_docs(loaded, self.steps), **kwargs}
         super().__init__(dag_id, params={**run_params, **(params or {})}, **kwargs)
         self.fileloc = str(callers_file)
@@ -297,8 +356,10 @@ class FractalDag(DAG):
             self.groups = chain_steps(
                 self.steps,
                 **{name: f"{{{{ params.{name} }}}}" for name in run_params},
-                resource=resource,
+                resources=where,
                 images_per_batch=images_per_batch,
+                deferrable=deferrable,
+                retry_failed_tasks=retry_failed_tasks,
             )
 
 
@@ -311,12 +372,17 @@ def chain_steps(
     type_filters: Any,
     first_task_index: Any,
     last_task_index: Any,
+    resources: Sequence[str],
     **kwargs: Any,
 ) -> list[FractalTaskGroup]:
-    """Make a task group for every step; each takes what the one before leaves."""
+    """
+    Make a task group for every step; each takes what the one before leaves.
+
+    :param resources: where each step's units run.
+    """
     groups: list[FractalTaskGroup] = []
     start = {"zarr_dir": zarr_dir, "attribute_filters": attribute_filters, "run_type_filters": type_filters}
-    for step in steps:
+    for step, resource in zip(steps, resources, strict=True):
         group = FractalTaskGroup(
             step,
             group_id=f"{step.index}_{slug(step.name)}",
@@ -325,10 +391,29 @@ def chain_steps(
             step_count=len(steps),
             first_task_index=first_task_index,
             last_task_index=last_task_index,
+            resource=resource,
             **kwargs,
         )
         groups.append(group)
     return groups
+
+
+def _resource_of_steps(
+    steps: Sequence[ResolvedTask], resource: str, resources: Mapping[str, str] | None
+) -> list[str]:
+    """
+    Return where the units of each step run.
+
+    :raises WorkflowError: where ``resources`` names a task that is not in the workflow.
+    """
+    chosen = dict(resources or {})
+    unknown = sorted(set(chosen) - {name for step in steps for name in (step.name, step.task_name)})
+    if unknown:
+        raise WorkflowError(
+            f"resources: the workflow has no task {', '.join(map(repr, unknown))}; "
+            f"its tasks are {', '.join(repr(step.name) for step in steps)}"
+        )
+    return [chosen.get(step.name, chosen.get(step.task_name, resource)) for step in steps]
 
 
 def workflow_docs(workflow: Workflow, steps: Sequence[ResolvedTask]) -> str:

@@ -16,6 +16,7 @@ from fractal_airflow.fractal import (
 )
 from fractal_airflow.fractal.json_files import list_problems
 from fractal_airflow.fractal.urls import normalise_url
+from fractal_airflow.operators.slurm_choices import ACCOUNT_PATTERN, parse_account, parse_worker_init
 from fractal_airflow.operators.templates import from_json, is_template
 
 
@@ -26,8 +27,15 @@ def run_parameters(
     zarr_dir: str | None,
     attribute_filters: Mapping[str, Any] | str | None,
     type_filters: Mapping[str, Any] | str | None,
+    on_cluster: bool = False,
+    slurm_account: str | None = None,
+    worker_init: str | None = None,
 ) -> dict[str, Param]:
-    """Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks."""
+    """
+    Return the run parameters of a workflow's DAG, with the JSON schemas that its trigger form checks.
+
+    :param on_cluster: whether units may run on a cluster: then a run may choose what its jobs need there.
+    """
     names = {step.index: f"{step.index}: {step.name}" for step in steps}
     which: dict[str, Any] = {
         "type": "integer",
@@ -67,6 +75,29 @@ def run_parameters(
         "last_task_index": Param(
             len(steps) - 1, title="Last step", description="Later steps are skipped.", **which
         ),
+        **(_cluster_params(slurm_account, worker_init) if on_cluster else {}),
+    }
+
+
+def _cluster_params(slurm_account: str | None, worker_init: str | None) -> dict[str, Param]:
+    checked: dict[str, Any] = {} if is_template(slurm_account) else {"pattern": rf"^({ACCOUNT_PATTERN})?$"}
+    return {
+        "slurm_account": Param(
+            slurm_account,
+            type=["null", "string"],
+            **checked,
+            title="SLURM account",
+            description="The account that jobs are charged to; default: the resource's, or the user's own.",
+            section="Cluster",
+        ),
+        "worker_init": Param(
+            worker_init,
+            type=["null", "string"],
+            format="multiline",
+            title="Worker init",
+            description="Lines of shell at the beginning of every job, such as: module load cuda",
+            section="Cluster",
+        ),
     }
 
 
@@ -93,6 +124,8 @@ def check_run_values(
     type_filters: Any = None,
     first_task_index: Any = None,
     last_task_index: Any = None,
+    slurm_account: Any = None,
+    worker_init: Any = None,
 ) -> None:
     """
     Check what the author of a DAG chooses for its runs; templates are checked when they are filled in.
@@ -108,6 +141,8 @@ def check_run_values(
         lambda: parse_attribute_filters(from_json(_literal(attribute_filters))),
         lambda: parse_type_filters(from_json(_literal(type_filters))),
         lambda: workflow_slice(step_count, _literal(first_task_index), _literal(last_task_index)),
+        lambda: parse_account(_literal(slurm_account)),
+        lambda: parse_worker_init(_literal(worker_init)),
     ]
     problems = []
     for check in checks:

@@ -10,7 +10,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from fractal_airflow.exceptions import ResourceError
 
 if TYPE_CHECKING:
-    from fractal_airflow.execution.resource import Resource
+    from airflow.sdk import Connection
+
+    from fractal_airflow.execution.resource import Resource, ResourceConfig
 
 LOCAL = "local"
 
@@ -47,10 +49,27 @@ class FractalHook(BaseHook):
 
     def get_configuration(self) -> dict[str, Any]:
         """Return the resource's configuration: the connection's fields; on this machine, with a work folder."""
-        extra = self._connection_extra()
-        if extra.get("type", LOCAL) == LOCAL and not {"work_dir", "jobs_remote_dir"} & extra.keys():
-            extra["work_dir"] = conf.get("fractal_airflow", "work_dir")
-        return extra
+        try:
+            return self._configuration(self.get_connection(self.fractal_conn_id))
+        except AirflowNotFoundException:
+            return self._without_connection()
+
+    async def aget_config(self) -> ResourceConfig:
+        """
+        Return the resource's checked configuration, in a trigger, whose event loop must not wait.
+
+        :raises ResourceError: as :meth:`get_conn`.
+        """
+        from fractal_airflow.execution.resource import load_resource_config
+
+        try:
+            configuration = self._configuration(await self.aget_connection(self.fractal_conn_id))
+        except AirflowNotFoundException:
+            configuration = self._without_connection()
+        try:
+            return load_resource_config(configuration)
+        except ResourceError as error:
+            raise ResourceError(f"Resource {self.fractal_conn_id!r}: {error}") from error
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell whether the connection makes a usable resource, for the button in the UI."""
@@ -63,19 +82,23 @@ class FractalHook(BaseHook):
             f"A {resource.type} resource, {resource.slots} batches at once, runs in {resource.work_dir}",
         )
 
-    def _connection_extra(self) -> dict[str, Any]:
-        try:
-            connection = self.get_connection(self.fractal_conn_id)
-        except AirflowNotFoundException:
-            if self.fractal_conn_id == LOCAL:
-                return {"type": LOCAL}
-            raise ResourceError(
-                f"There is no Airflow connection {self.fractal_conn_id!r}: "
-                "add one of type 'fractal', or use the resource 'local'"
-            ) from None
+    def _configuration(self, connection: Connection) -> dict[str, Any]:
         if connection.conn_type != self.conn_type:
             raise ResourceError(
                 f"The Airflow connection {self.fractal_conn_id!r} is of type {connection.conn_type!r}, "
                 "not 'fractal'"
             )
-        return {key: value for key, value in connection.extra_dejson.items() if value not in (None, "")}
+        extra = connection.extra_dejson
+        given = {key: value for key, value in extra.items() if value not in (None, "")}
+        # A cluster's work folder is nowhere on this machine. Fractal's own resources call it otherwise.
+        if given.get("type", LOCAL) == LOCAL and not {"work_dir", "jobs_remote_dir"} & given.keys():
+            given["work_dir"] = conf.get("fractal_airflow", "work_dir")
+        return given
+
+    def _without_connection(self) -> dict[str, Any]:
+        if self.fractal_conn_id != LOCAL:
+            raise ResourceError(
+                f"There is no Airflow connection {self.fractal_conn_id!r}: "
+                "add one of type 'fractal', or use the resource 'local'"
+            ) from None
+        return {"type": LOCAL, "work_dir": conf.get("fractal_airflow", "work_dir")}

@@ -4,38 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import BaseOperator
 
-from fractal_airflow.exceptions import (
-    EmptyImageListError,
-    ImageListError,
-    ResourceError,
-    TaskOutputValidationError,
-    WorkflowError,
-    WorkFolderError,
-)
+from fractal_airflow.operators.retries import NOT_WHAT_CANNOT_SUCCEED
 from fractal_airflow.operators.templates import evaluate, is_template, whole_expression
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context, RetryPolicy
-
-NOT_WHAT_CANNOT_SUCCEED = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(exception=WorkFolderError, action=RetryAction.DEFAULT),
-        RetryRule(
-            exception=[
-                WorkflowError,
-                ImageListError,
-                EmptyImageListError,
-                TaskOutputValidationError,
-                ResourceError,
-            ],
-            action=RetryAction.FAIL,
-            reason="trying again would end the same way",
-        ),
-    ]
-)
 
 
 class FractalOperator(BaseOperator):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from fractal_airflow.collector import collector_paused
-from fractal_airflow.exceptions import DatasetStoreError, FractalAirflowError, ImageListError
+from fractal_airflow.exceptions import (
+    ClusterNotReadyError,
+    DatasetStoreError,
+    FractalAirflowError,
+    ImageListError,
+)
 from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
@@ -20,15 +26,23 @@ from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepSt
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
 
-    from fractal_airflow.operators.step_units import UnitEnd
+    from fractal_airflow.execution.resource import Resource
+    from fractal_airflow.operators.step_units import ReadOutcomes, UnitEnd
+
+CLUSTER_PAUSE = timedelta(minutes=1)
 
 ONLY_THE_STORE = ExceptionRetryPolicy(
     rules=[
         RetryRule(exception=DatasetStoreError, action=RetryAction.DEFAULT),
         RetryRule(
+            exception=ClusterNotReadyError,
+            retry_delay=CLUSTER_PAUSE,
+            reason="the cluster does not answer: it holds results, or jobs that nobody wants any more",
+        ),
+        RetryRule(
             exception=FractalAirflowError,
             action=RetryAction.FAIL,
-            reason="only what is wrong with the dataset store can be better at another try",
+            reason="only the dataset store, or the cluster, can be better at another try",
         ),
     ]
 )
@@ -102,9 +116,17 @@ class MergeOutputsOperator(FractalOperator):
         raise error
 
     def _unit_ends(self, context: Context, input_urls: list[str]) -> list[UnitEnd]:
+        from fractal_airflow.operators.step_units import LOST
+
+        resource = FractalHook(self.resource).get_conn()
+        ends = self._read_unit_ends(context, input_urls, resource.read_outcomes)
+        if any(end.outcome is LOST for end in ends):
+            self._end_leftovers(context, resource)
+        return ends
+
+    def _read_unit_ends(self, context: Context, input_urls: list[str], read: ReadOutcomes) -> list[UnitEnd]:
         from fractal_airflow.operators.step_units import mapped_units, whole_list_unit
 
-        read = FractalHook(self.resource).get_conn().read_outcomes
         if self.init_task_id:
             batches = self._pull(context, self.init_task_id)
             if batches is None:
@@ -114,6 +136,22 @@ class MergeOutputsOperator(FractalOperator):
         else:
             return [whole_list_unit(input_urls, self._pull(context, self.run_task_id), read)]
         return mapped_units(batches, context["ti"].xcom_pull(task_ids=[self.run_task_id]), read)
+
+    def _end_leftovers(self, context: Context, resource: Resource) -> None:
+        """End what still runs of task instances that left no outcomes: nobody else will."""
+        from fractal_airflow.execution.run_folder import run_folder
+
+        ti = context["ti"]
+        folder = run_folder(resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step.name)
+        try:
+            ended = resource.leftovers(str(folder))
+        except ClusterNotReadyError as error:
+            if ti.try_number <= ti.max_tries:
+                raise
+            self.log.error("Jobs may be left over of task instances that are gone, in %s: %s", folder, error)
+            return
+        if ended:
+            self.log.warning("Cancelled the jobs of task instances that are gone: %s", ", ".join(ended))
 
     def _merge(self, context: Context, state: StepState, input_urls: list[str], ends: list[UnitEnd]) -> int:
         from fractal_airflow.dataset import StepRun

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, cast
 
 from airflow.sdk import BaseXCom
 
-from fractal_airflow.exceptions import TaskOutputValidationError
+from fractal_airflow.exceptions import ClusterNotReadyError, TaskOutputValidationError
 from fractal_airflow.fractal import ResolvedTask, parse_init_output, parse_task_output
-from fractal_airflow.hooks.fractal import FractalHook
+from fractal_airflow.hooks.fractal import LOCAL, FractalHook
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.failures import failure
+from fractal_airflow.operators.growth import Growth, grow, read_growth
+from fractal_airflow.operators.retries import LOST_JOBS
 from fractal_airflow.operators.select import cut_batches, plan_sizes
-from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, Batch, StepState, Unit
+from fractal_airflow.operators.slurm_choices import parse_account, parse_worker_init
+from fractal_airflow.operators.waiting import Waiting, timeout_error
+from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, USAGE_KEY, Batch, Unit
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, RetryPolicy
 
-    from fractal_airflow.execution.resource import BatchCall, Resource
+    from fractal_airflow.execution.resource import BatchCall, BatchEnd, Resource
+    from fractal_airflow.execution.slurm.messages import Submitted
+    from fractal_airflow.execution.slurm.resource import SlurmResource
     from fractal_airflow.execution.units import Outcome
+
+
+class Assignment(NamedTuple):
+    """What a task instance is to run."""
+
+    batch: Batch
+    unit_arguments: list[dict[str, Any]]
+    zarr_dir: str = ""
 
 
 class RunUnitsOperator(FractalOperator):
@@ -34,9 +49,13 @@ class RunUnitsOperator(FractalOperator):
     :param step_name: the step's name.
     :param resource: where the units run: the name of an Airflow connection of type ``fractal``, or ``local``.
     :param meta: how to run the units: the task's effective ``meta``.
+    :param slurm_account: (templated) the account that a job on a cluster is charged to.
+    :param worker_init: (templated) lines of shell at the beginning of a job on a cluster.
+    :param deferrable: whether a job on a cluster is waited for without a worker slot, by the triggerer.
     """
 
-    template_fields: Sequence[str] = ("arguments",)
+    template_fields: Sequence[str] = ("arguments", "slurm_account", "worker_init")
+    xcom_key: ClassVar[str] = BaseXCom.XCOM_RETURN_KEY
 
     def __init__(
         self,
@@ -45,85 +64,200 @@ class RunUnitsOperator(FractalOperator):
         arguments: dict[str, Any] | None = None,
         step_number: int = 0,
         step_name: str = "",
-        resource: str = "local",
+        resource: str = LOCAL,
         meta: dict[str, Any] | None = None,
+        slurm_account: str | None = None,
+        worker_init: str | None = None,
+        deferrable: bool = True,
+        retry_policy: RetryPolicy | None = LOST_JOBS,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(retry_policy=retry_policy, **kwargs)
         self.command = list(command)
         self.arguments = arguments or {}
         self.step_number = step_number
         self.step_name = step_name
         self.resource = resource
         self.meta = meta or {}
+        self.slurm_account = slurm_account
+        self.worker_init = worker_init
+        self.deferrable = deferrable
 
-    @cached_property
-    def _resource(self) -> Resource:
-        return FractalHook(self.resource).get_conn()
+    def execute(self, context: Context) -> Any:
+        """Run the units; the XCom has their outcomes."""
+        return self._run(context, Waiting.until(self.execution_timeout))
+
+    def submit_again(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after a pause in which the cluster took no job, or did not answer."""
+        waiting = Waiting(**event["waiting"])
+        if waiting.is_over:
+            self._slurm.cancel_batch(self._call(context, self._assignment(context)))
+            raise timeout_error(self.step_name)
+        return self._run(context, waiting)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the end of a job, with what the trigger has brought."""
+        from fractal_airflow.execution.slurm.messages import read_collected
+        from fractal_airflow.triggers.slurm import submitted_of
+
+        assignment = self._assignment(context)
+        call = self._call(context, assignment)
+        collected = read_collected(event["collected"]) if "collected" in event else None
+        end = self._slurm.finish(submitted_of(event["submitted"]), collected=collected, log=self._log)
+        waiting = Waiting(**event["waiting"])
+        if event["end"] == "deadline":
+            self._publish(context, assignment, end)
+            raise timeout_error(self.step_name)
+        if end.cancelled_by and waiting.may_start_over:
+            # One of us did that: an earlier try, or a triggerer that took this one for gone.
+            self.log.warning("The job was cancelled (%s), but is wanted: submitting again", end.cancelled_by)
+            return self._run(context, waiting.started_over())
+        return self._finish(context, assignment, call, end)
 
     def on_kill(self) -> None:
         """End the units that run, if it has come to that."""
         if "_resource" in vars(self):
             self._resource.cancel()
 
-    def _run(
-        self,
-        context: Context,
-        batch: Batch,
-        unit_arguments: list[dict[str, Any]],
-        *,
-        parse: Callable[[object], object],
-        key: str = BaseXCom.XCOM_RETURN_KEY,
-    ) -> list[Outcome]:
-        """
-        Run units, publish their outcomes as XCom, then fail if one of them failed.
+    # What the kinds of task differ in
 
-        The XCom comes first: what succeeded must reach the merge, whatever happens to the rest.
+    def _assignment(self, context: Context) -> Assignment:
+        """Return what is to be run."""
+        raise NotImplementedError
+
+    def _result(self, assignment: Assignment, outcomes: Sequence[Outcome]) -> Any:
+        """Return what the task returns, once all units are done."""
+        return None
+
+    @staticmethod
+    def _parse(output: object) -> object:
+        """Check the output of a unit."""
+        return parse_task_output(output)
+
+    # Running
+
+    @cached_property
+    def _resource(self) -> Resource:
+        return FractalHook(self.resource).get_conn()
+
+    @property
+    def _slurm(self) -> SlurmResource:
+        return cast("SlurmResource", self._resource)
+
+    @property
+    def _log(self) -> logging.Logger:
+        return cast(logging.Logger, self.log)
+
+    def _run(self, context: Context, waiting: Waiting) -> Any:
+        assignment = self._assignment(context)
+        call = self._call(context, assignment)
+        if self._resource.defers and self.deferrable:
+            submitted = self._submit(call, waiting)
+            if submitted.job is not None:
+                self._wait_for_job(submitted, waiting)
+            end = self._slurm.finish(submitted, log=self._log)
+        else:
+            end = self._resource.run(call, log=self._log)
+        return self._finish(context, assignment, call, end)
+
+    def _call(self, context: Context, assignment: Assignment) -> BatchCall:
+        from fractal_airflow.execution.resource import BatchCall
+        from fractal_airflow.execution.run_folder import batch_folder, run_folder
+        from fractal_airflow.execution.units import Work
+
+        ti = context["ti"]
+        index, label = assignment.batch["index"], assignment.batch["label"]
+        context["label"] = label  # type: ignore[typeddict-unknown-key]
+        command = tuple(self.command)
+        step_folder = run_folder(
+            self._resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step_name
+        )
+        # A retry keeps max_tries and clearing raises it: so a retry goes on where the last try stopped,
+        # and clearing what was finished starts from scratch. So does a new run with an old one's name.
+        generation = f"{context['dag_run'].run_after:%Y-%m-%dT%H:%M:%S.%f}/{ti.max_tries}"
+        growth = read_growth(context, generation) if self._resource.defers else Growth(generation)
+        return BatchCall(
+            assignment.unit_arguments,
+            command,
+            folder=str(batch_folder(step_folder, index, Work(command, assignment.unit_arguments))),
+            generation=generation,
+            meta=self.meta,
+            label=f"{self.step_name} {label}".strip(),
+            account=parse_account(self.slurm_account),
+            worker_init=parse_worker_init(self.worker_init),
+            memory_factor=growth.memory,
+            time_factor=growth.time,
+        )
+
+    def _submit(self, call: BatchCall, waiting: Waiting) -> Submitted:
+        """Submit the batch's job, or adopt the one that is there; where neither can be now, wait outside."""
+        try:
+            return self._slurm.submit(call, log=self._log)
+        except ClusterNotReadyError as error:
+            self._pause(call, waiting, error)
+
+    def _pause(self, call: BatchCall, waiting: Waiting, error: ClusterNotReadyError) -> NoReturn:
+        from fractal_airflow.triggers.slurm import SlurmPauseTrigger
+
+        paused, until = waiting.paused(error.pause_s)
+        self.log.warning("%s Nothing is lost by waiting: trying again in %.0f s", error, paused.pause_s)
+        self.defer(
+            trigger=SlurmPauseTrigger(
+                resource=self.resource, folder=call.folder, until=until, waiting=paused.to_json()
+            ),
+            method_name="submit_again",
+        )
+
+    def _wait_for_job(self, submitted: Submitted, waiting: Waiting) -> NoReturn:
+        from fractal_airflow.triggers.slurm import SlurmJobTrigger
+
+        self.defer(
+            trigger=SlurmJobTrigger(
+                resource=self.resource,
+                submitted=asdict(submitted),
+                results_wait_s=self._slurm.config.results_wait,
+                deadline=waiting.deadline,
+                waiting=waiting.to_json(),
+            ),
+            method_name="resume",
+        )
+
+    # What came of it
+
+    def _finish(self, context: Context, assignment: Assignment, call: BatchCall, end: BatchEnd) -> Any:
+        """Publish the outcomes; then fail if a unit failed, or return what the task returns."""
+        outcomes = self._publish(context, assignment, end)
+        urls = [arguments.get("zarr_url", "") for arguments in assignment.unit_arguments]
+        error = failure(self.step_name, list(zip(urls, outcomes, strict=True)))
+        if error:
+            grow(context, call, outcomes, self._resource, error)
+            raise error
+        if not end.taken:
+            self._resource.take(end.folder)
+        return self._result(assignment, outcomes)
+
+    def _publish(self, context: Context, assignment: Assignment, end: BatchEnd) -> list[Outcome]:
+        """
+        Check the outputs of a batch that has ended, and leave the outcomes as XCom.
+
+        The XCom comes before any failure: what succeeded must reach the merge, whatever happens to the rest.
         """
         from fractal_airflow.execution.units import dump_outcomes, rejected
 
-        ti = context["ti"]
-        context["label"] = batch["label"]  # type: ignore[typeddict-unknown-key]
-        end = self._resource.run(
-            self._call(context, batch, unit_arguments), log=cast(logging.Logger, self.log)
-        )
         outcomes = end.outcomes
-        broken = _broken_outputs(outcomes, parse)
+        broken = _broken_outputs(outcomes, self._parse)
         if broken:
             self._resource.reject(end.folder, broken)
             outcomes = [
                 rejected(outcome, broken[index]) if index in broken else outcome
                 for index, outcome in enumerate(outcomes)
             ]
-        xcom = {"index": batch["index"], **dump_outcomes(outcomes, end.folder)}
-        ti.xcom_push(key=key, value=xcom)
-        urls = [arguments.get("zarr_url", "") for arguments in unit_arguments]
-        error = failure(self.step_name, list(zip(urls, outcomes, strict=True)))
-        if error:
-            raise error
-        self._resource.take(end.folder)
-        return outcomes
-
-    def _call(self, context: Context, batch: Batch, unit_arguments: list[dict[str, Any]]) -> BatchCall:
-        from fractal_airflow.execution.resource import BatchCall
-        from fractal_airflow.execution.run_folder import batch_folder, run_folder
-        from fractal_airflow.execution.units import Work
-
         ti = context["ti"]
-        command = tuple(self.command)
-        step_folder = run_folder(
-            self._resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step_name
-        )
-        return BatchCall(
-            unit_arguments,
-            command,
-            folder=str(batch_folder(step_folder, batch["index"], Work(command, unit_arguments))),
-            # A retry keeps max_tries and clearing raises it: so a retry goes on where the last try stopped,
-            # and clearing what was finished starts from scratch. So does a new run with an old one's name.
-            generation=f"{context['dag_run'].run_after:%Y-%m-%dT%H:%M:%S.%f}/{ti.max_tries}",
-            meta=self.meta,
-            label=batch["label"],
-        )
+        xcom = {"index": assignment.batch["index"], **dump_outcomes(outcomes, end.folder)}
+        ti.xcom_push(key=self.xcom_key, value=xcom)
+        if end.usage:
+            ti.xcom_push(key=USAGE_KEY, value=end.usage)
+        return outcomes
 
 
 class RunBatchOperator(RunUnitsOperator):
@@ -137,10 +271,8 @@ class RunBatchOperator(RunUnitsOperator):
         super().__init__(**kwargs)
         self.batch = batch
 
-    def execute(self, context: Context) -> None:
-        """Run the units of the batch; the XCom has their outcomes."""
-        unit_arguments = [{**self.arguments, **unit} for unit in self.batch["units"]]
-        self._run(context, self.batch, unit_arguments, parse=parse_task_output)
+    def _assignment(self, context: Context) -> Assignment:
+        return Assignment(self.batch, [{**self.arguments, **unit} for unit in self.batch["units"]])
 
 
 class RunNonParallelOperator(RunUnitsOperator):
@@ -156,23 +288,15 @@ class RunNonParallelOperator(RunUnitsOperator):
         self.select_task_id = select_task_id
         self.takes_images = takes_images
 
-    def execute(self, context: Context) -> None:
-        """Run the command; the XCom has its outcome."""
-        state, batch = self._selected(context)
-        arguments = self._whole_list_arguments(state, batch)
-        self._run(context, batch, [arguments], parse=parse_task_output)
-
-    def _selected(self, context: Context) -> tuple[StepState, Batch]:
+    def _assignment(self, context: Context) -> Assignment:
         ti = context["ti"]
         (state,) = ti.xcom_pull(task_ids=[self.select_task_id], key=STEP_KEY)
-        (batches,) = ti.xcom_pull(task_ids=[self.select_task_id])
-        return state, batches[0]
-
-    def _whole_list_arguments(self, state: StepState, batch: Batch) -> dict[str, Any]:
-        arguments = {**self.arguments, "zarr_dir": state["run"]["zarr_dir"]}
+        ((batch,),) = ti.xcom_pull(task_ids=[self.select_task_id])
+        zarr_dir = state["run"]["zarr_dir"]
+        arguments = {**self.arguments, "zarr_dir": zarr_dir}
         if self.takes_images:
             arguments["zarr_urls"] = [unit["zarr_url"] for unit in batch["units"]]
-        return arguments
+        return Assignment(batch, [arguments], zarr_dir)
 
 
 class RunInitOperator(RunNonParallelOperator):
@@ -183,23 +307,27 @@ class RunInitOperator(RunNonParallelOperator):
     :param images_per_batch: how many items a mapped task instance takes; default: decided by the resource.
     """
 
+    xcom_key: ClassVar[str] = INIT_KEY
+
     def __init__(self, *, step: ResolvedTask, images_per_batch: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.step = step
         self.images_per_batch = images_per_batch
 
-    def execute(self, context: Context) -> list[Batch]:  # type: ignore[override]
-        """Run the command; return the batches of its parallelization list."""
-        state, batch = self._selected(context)
-        arguments = self._whole_list_arguments(state, batch)
-        (outcome,) = self._run(context, batch, [arguments], key=INIT_KEY, parse=parse_init_output)
+    @staticmethod
+    def _parse(output: object) -> object:
+        return parse_init_output(output)
+
+    def _result(self, assignment: Assignment, outcomes: Sequence[Outcome]) -> list[Batch]:
+        """Return the batches of the parallelization list."""
+        (outcome,) = outcomes
         items = parse_init_output(outcome.output)
         self.log.info("%s: %d units to compute", self.step_name, len(items))
         units = [Unit(zarr_url=item.zarr_url, init_args=item.init_args) for item in items]
         sizes = plan_sizes(
             len(units), self.step, resource=self._resource, images_per_batch=self.images_per_batch
         )
-        return cut_batches(units, sizes, zarr_dir=state["run"]["zarr_dir"])
+        return cut_batches(units, sizes, zarr_dir=assignment.zarr_dir)
 
 
 def _broken_outputs(outcomes: Sequence[Outcome], parse: Callable[[object], object]) -> dict[int, str]:

@@ -10,6 +10,9 @@ STEP_KEY = "step"
 INIT_KEY = "init"
 """Under this key the init half of a compound task leaves its outcome: its return value is the batches."""
 
+USAGE_KEY = "usage"
+"""Under this key a task instance whose units ran on a cluster tells what its job used of what it asked for."""
+
 
 class Unit(TypedDict):
     """One call of a task's command: on an image, or on a parallelization item."""

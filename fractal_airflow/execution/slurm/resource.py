@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from fractal_airflow.execution.slurm.request import JobRequest, job_request
 from fractal_airflow.execution.slurm.states import phase_of
 from fractal_airflow.execution.slurm.transport import Transport, make_transport
 from fractal_airflow.execution.slurm.watch import JobWatch
-from fractal_airflow.execution.units import Outcome, outcomes_of
+from fractal_airflow.execution.units import ErrorKind, Outcome, outcomes_of
 
 T = TypeVar("T")
 
@@ -78,8 +79,21 @@ class SlurmResource(Resource):
         :raises WorkFolderError: if the work folder cannot be written.
         :raises ResourceError: if a unit fits no job.
         """
-        python = own_python(call)
-        request = job_request(
+        self._running = {"folder": call.folder, "generation": call.generation}
+        fields = submit_fields(call, self.request(call))
+        submitted = self.cluster.submit(fields, own_python=own_python(call))
+        if submitted.job:
+            self._running = {"id": submitted.job.id, "folder": submitted.folder}
+        for line in submitted_lines(submitted):
+            log.info("%s", line)
+        return submitted
+
+    def request(self, call: BatchCall) -> JobRequest:
+        """Return the job of a batch, as it would be submitted.
+
+        :raises ResourceError: if a unit fits no job.
+        """
+        return job_request(
             self.config,
             call.meta,
             call.left or len(call.units),
@@ -88,13 +102,25 @@ class SlurmResource(Resource):
             worker_init=call.worker_init,
             memory_factor=call.memory_factor,
             time_factor=call.time_factor,
-            python=python or self.config.python or "python3",
+            python=own_python(call) or self.config.python or "python3",
             program=program_path(str(self.work_dir)),
         )
-        submitted = self.cluster.submit(submit_fields(call, request), own_python=python)
-        for line in submitted_lines(submitted):
-            log.info("%s", line)
-        return submitted
+
+    def with_more(self, call: BatchCall, kinds: Collection[ErrorKind]) -> BatchCall | None:
+        """Return the call for another try, with more of what units ran out of; None if there is no more.
+
+        :param kinds: how units failed.
+        """
+        more = replace(
+            call,
+            memory_factor=call.memory_factor * (self.config.memory_factor if "memory" in kinds else 1),
+            time_factor=call.time_factor * (self.config.time_factor if "time" in kinds else 1),
+        )
+        had, gets = self.request(call), self.request(more)
+        grows = (gets.unit_mem_mb or 0) > (had.unit_mem_mb or 0) or (gets.time_limit_s or 0) > (
+            had.time_limit_s or 0
+        )
+        return more if grows else None
 
     def finish(
         self,
@@ -132,11 +158,9 @@ class SlurmResource(Resource):
         :raises SubmissionError: if SLURM refuses the job.
         :raises WorkFolderError: if the work folder cannot be written.
         """
-        self._running = {"folder": call.folder, "generation": call.generation}
         for submission in range(1, MOST_SUBMISSIONS + 1):
             submitted = _insist(lambda: self.submit(call, log=log), log)
             if submitted.job:
-                self._running = {"id": submitted.job.id, "folder": submitted.folder}
                 self._wait(submitted, log)
             end = _insist(lambda: self.finish(submitted, log=log), log)  # noqa: B023 - called at once
             # A former try of the task instance may be ended only now, and take its job, which is ours, along.
@@ -167,12 +191,17 @@ class SlurmResource(Resource):
                 log.info("%s", line)
 
     def cancel(self) -> None:
-        """Cancel the job that :meth:`run` waits for, or the one that it is just submitting."""
+        """Cancel the job that this process has submitted, or is just submitting."""
         if self._running is None:
             return
         # The main thread may be in the middle of a call: that connection is not to be used now.
         cluster = Cluster(make_transport(self.config), str(self.work_dir), self.config.python)
         cluster.cancel([self._running], by="Airflow: the task instance was ended")
+
+    def cancel_batch(self, call: BatchCall) -> None:
+        """Cancel what may have been submitted for a batch, where nobody could be told."""
+        jobs = [{"folder": call.folder, "generation": call.generation}]
+        self.cluster.cancel(jobs, by="Airflow: the task instance is not waited for any longer")
 
     def _cancel(self, submitted: Submitted, by: str) -> None:
         if submitted.job:
