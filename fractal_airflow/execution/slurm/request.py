@@ -104,7 +104,7 @@ def job_request(
         exclude=options.exclude,
         extra_lines=options.extra_lines or (),
         exports=_exports(config),
-        worker_init=[worker_init] if isinstance(worker_init, str) else list(worker_init or ()),
+        worker_init=_checked_lines(worker_init),
     )
     return JobRequest(
         script=script,
@@ -145,6 +145,15 @@ def _checked_account(account: str | None) -> str | None:
     if account and not _ACCOUNT.fullmatch(account):
         raise ResourceError(f"slurm_account: {account!r} is no name of an account")
     return account
+
+
+def _checked_lines(worker_init: Sequence[str] | str | None) -> list[str]:
+    texts = [worker_init] if isinstance(worker_init, str) else list(worker_init or ())
+    lines = [line.rstrip("\r") for text in texts for line in text.split("\n")]
+    for line in lines:
+        if "\0" in line or "\r" in line:
+            raise ResourceError(f"worker_init: {line!r} is no line of a shell script")
+    return lines
 
 
 def _exports(config: ResourceConfig) -> dict[str, str]:

@@ -80,7 +80,7 @@ def render_script(
     header += ["#SBATCH --requeue", *(_one_line(line) for line in extra_lines if is_header(line))]
     body = [_export(name, value) for name, value in (exports or {}).items()]
     body += [_one_line(line) for line in extra_lines if not is_header(line)]
-    body += [line for text in worker_init for line in _lines(text)]
+    body += [_one_line(line) for line in worker_init]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -109,10 +109,6 @@ def _option(name: str, value: object) -> str:
 
 def _export(name: str, value: str) -> str:
     return f"export {name}={shlex.quote(value)}"
-
-
-def _lines(text: str) -> list[str]:
-    return [_one_line(line.removesuffix("\r")) for line in text.split("\n")]
 
 
 def _one_line(text: str) -> str:

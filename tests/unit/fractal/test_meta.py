@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fractal_airflow.fractal.meta import check_meta, effective_meta, parse_memory
+from fractal_airflow.fractal.meta import check_meta, effective_meta, parse_memory, parse_time
 
 
 def test_the_workflow_overlays_the_manifest_key_by_key() -> None:
@@ -55,11 +55,76 @@ def test_memory_is_read_in_its_spellings(text: object, mb: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "much", "-1", "4X", "4 G G", 0, -5, True, None, float("nan"), float("inf"), [4]]
+    "text",
+    [
+        "",
+        "much",
+        "-1",
+        "4X",
+        "4 G G",
+        "4GiB",
+        "9" * 20,
+        0,
+        "0G",
+        -5,
+        True,
+        None,
+        float("nan"),
+        float("inf"),
+        [4],
+    ],
 )
 def test_what_is_no_amount_of_memory_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="no amount of memory"):
         parse_memory(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (90, 5400),
+        ("90", 5400),
+        (" 90 ", 5400),
+        ("90:30", 5430),
+        ("01:30:00", 5400),
+        ("1-12", 129600),
+        ("1-12:30", 131400),
+        ("1-12:30:15", 131415),
+        ("48:00:00", 172800),
+        ("UNLIMITED", 0),
+        ("infinite", 0),
+    ],
+)
+def test_time_is_read_in_its_spellings(text: object, seconds: int) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", 0, "0", "00:00", -1, "-1", 1.5, "1.5", "1:2:3:4", ":5", "1-", "1h", "1-1:1:1:1", True, None],
+)
+def test_what_is_no_time_limit_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"is no time limit|must be a text"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("cpu_per_task", "cpus_per_task"),
+        ("cpus-per-task", "cpus_per_task"),
+        ("cpus_per_tasks", "cpus_per_task"),
+        ("Mem", "mem"),
+        ("needs_gpus", "needs_gpu"),
+        ("gpu", "gpus"),
+        ("constrain", "constraint"),
+        ("warmstart", "warm_start"),
+    ],
+)
+def test_a_key_that_is_mistyped_would_be_missed(key: str, meant: str) -> None:
+    (found,) = check_meta({key: 1}, where="meta_parallel")
+
+    assert found.startswith(f"meta_parallel.{key}: did you mean {meant!r}? The keys that say how to run: con")
 
 
 def test_all_known_keys_are_accepted() -> None:
@@ -101,6 +166,14 @@ def test_all_known_keys_are_accepted() -> None:
         ({"gres": 1}, "meta_parallel.gres: 1 must be a text"),
         ({"gpus": -1}, "meta_parallel.gpus: -1 must be"),
         ({"extra_lines": "#SBATCH"}, "meta_parallel.extra_lines: '#SBATCH' must be a list"),
+        ({"gpus": "many"}, "meta_parallel.gpus: 'many' is no number of GPUs"),
+        ({"gres": "gpu=1 --hold"}, "meta_parallel.gres: 'gpu=1 --hold' names no generic resources"),
+        ({"nodes": "0"}, "meta_parallel.nodes: '0' is no number of nodes"),
+        ({"time": "later"}, "meta_parallel.time: 'later' is no time limit"),
+        (
+            {"extra_lines": ["#SBATCH --gress=gpu:1"]},
+            "meta_parallel.extra_lines: '#SBATCH --gress=gpu:1': '--gress' is no option of sbatch; did you mean",
+        ),
         ({"extra_lines": [1]}, "meta_parallel.extra_lines: 1 must be a text"),
     ],
 )

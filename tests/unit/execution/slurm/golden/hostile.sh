@@ -1,0 +1,34 @@
+#!/bin/bash
+# Runs the units of one batch, in the folder that this was submitted from.
+# a'b?#SBATCH --partition=stolen?$(touch x)
+#SBATCH --partition='main'"'"' --hold'
+#SBATCH --account='my "lab"; $(touch x)'
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --constraint='a\\b & c # d'
+#SBATCH --output=slurm-%j.out
+#SBATCH --error=slurm-%j.err
+#SBATCH --open-mode=append
+#SBATCH --requeue
+
+cd -- "$SLURM_SUBMIT_DIR" || exit 73
+fractal_ended=$PWD/job-$SLURM_JOB_ID.exit
+rm -f -- "$fractal_ended"
+
+export CACHE='/home/o'"'"'brien/$(touch x)
+export B=1'
+
+cd -- "$SLURM_SUBMIT_DIR" || exit 73
+'/opt/it'"'"'s here/$(touch x)/python' '/shared/my data/`id`/"runner".pyz' "$PWD" &
+fractal_program=$!
+set +e
+trap 'kill -TERM "$fractal_program" 2>/dev/null' TERM
+wait "$fractal_program"
+fractal_code=$?
+while kill -0 "$fractal_program" 2>/dev/null; do
+  wait "$fractal_program"
+  fractal_code=$?
+done
+printf '%s\n' "$fractal_code" >"$fractal_ended.new" && mv -f -- "$fractal_ended.new" "$fractal_ended"
+exit "$fractal_code"
