@@ -17,6 +17,7 @@ import sys
 _names = list(sys.modules)
 LOADED_BY_PYTHON = frozenset(_names[: _names.index("runpy")] if "runpy" in _names else _names)
 
+EXIT_UNITS_FAILED = 70  # of a job: all units have ended, and some of them have failed
 EXIT_WRITING_FAILED = 74
 EXIT_LOCKED = 75
 EXIT_TERMINATED = 128 + 15

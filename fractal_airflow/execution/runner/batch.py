@@ -19,6 +19,8 @@ class Batch:
         self.count: int = data["count"]
         self.parallel: int = data["parallel"]
         self.warm_start: bool = data["warm_start"]
+        self.gpus: int = data.get("gpus", 0)  # that the job has
+        self.mem_mb: float | None = data.get("mem_mb")  # that each unit may use
 
     def path(self, name: str) -> str:
         """Return the path of a file in the folder."""

@@ -83,15 +83,18 @@ class Generation:
     def obey(self, command: dict[str, Any]) -> None:
         """Do what the scheduler asks: run a unit, or grow the next generation."""
         if "run" in command:
-            self.start(command["run"], command["learn"])
+            self.start(command["run"], command["learn"], command["variables"])
             return
         parent = os.getpid()
         self.successor = fork()
         if self.successor == 0:
             grow_into_second(self, parent, command["avoid"])
 
-    def start(self, index: int, learn: bool) -> None:
-        """Fork a unit."""
+    def start(self, index: int, learn: bool, variables: dict[str, str]) -> None:
+        """Fork a unit.
+
+        :param variables: what its environment has besides this process's own.
+        """
         try:
             log_fd, log_start = self.batch.prepare(index)
         except OSError as error:
@@ -109,6 +112,7 @@ class Generation:
                 for channel in (self.channel, self.successor_channel):
                     if channel:
                         channel.close()
+                os.environ.update(variables)
                 code = self.run_as_main(index, learn)
             finally:
                 os._exit(code)

@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 
-from . import EXIT_LOCKED, EXIT_TERMINATED, EXIT_WRITING_FAILED, GRACE_SECONDS
+from . import EXIT_LOCKED, EXIT_TERMINATED, EXIT_UNITS_FAILED, EXIT_WRITING_FAILED, GRACE_SECONDS
 from .batch import Batch
+from .job import successor
 from .processes import adopt_orphans, die_with_parent, end_descendants, open_fds
 from .results import ResultsError
 from .scheduler import Scheduler
@@ -33,12 +34,18 @@ def main(arguments: list[str]) -> int:
         if not lock(batch):
             print(f"another runner works in {batch.folder}", file=sys.stderr)
             return EXIT_LOCKED
+        other = successor(batch.folder)
+        if other:
+            print(f"job {other} was submitted in the place of this one", file=sys.stderr)
+            return EXIT_LOCKED
         os.chdir(batch.folder)  # where the units run, so that relative paths mean the same everywhere
     except OSError as error:
         print(f"{arguments[0]}: {error}", file=sys.stderr)
         return EXIT_WRITING_FAILED
     signals = Signals()
-    return guard(fork_scheduler(batch, signals), signals, parent)
+    code = guard(fork_scheduler(batch, signals), signals, parent)
+    # A job's own state says that units failed; a parent reads so in their results.
+    return 0 if code == EXIT_UNITS_FAILED and parent is not None else code
 
 
 def lock(batch: Batch) -> bool:
@@ -79,13 +86,16 @@ def schedule(batch: Batch, guard_pid: int) -> int:
     signals = Signals()
     die_with_parent(guard_pid, signal.SIGTERM)
     try:
-        return Scheduler(batch, signals).run()
+        scheduler = Scheduler(batch, signals)
+        try:
+            return scheduler.run()
+        finally:
+            end_descendants(GRACE_SECONDS)
+            scheduler.usage.write()
     except ResultsError as error:
         with contextlib.suppress(OSError):
             print(f"the results of {batch.folder} cannot be written: {error}", file=sys.stderr, flush=True)
         return EXIT_WRITING_FAILED
-    finally:
-        end_descendants(GRACE_SECONDS)
 
 
 def guard(scheduler_pid: int, signals: Signals, parent: int | None) -> int:

@@ -8,14 +8,19 @@ import select
 import signal
 import time
 
-from . import EXIT_TERMINATED
+from . import EXIT_TERMINATED, EXIT_UNITS_FAILED
 from .batch import Batch
+from .gpus import WARM_ENVIRONMENT, Gpus
 from .processes import children, send_signal
 from .results import Results, read_results
 from .signals import Signals, is_ending
 from .starting import OwnProcesses, StartError
 from .units import Ended, result_of
+from .usage import Usage
 from .warm_start import WarmStart, note, script_of
+
+SAME_SIGNAL_SECONDS = 0.3
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Scheduler:
@@ -33,7 +38,11 @@ class Scheduler:
         # What failed before is tried again in a process of its own: then it is not the warm start's doing.
         self.cold_only = {index for index in todo if index in former}
         self.pending = collections.deque(todo)
+        self.failed: set[int] = set()
         self.results = Results(path)
+        self.usage = Usage(batch.folder)
+        self.gpus = Gpus(os.environ if batch.gpus else {}, max(1, min(batch.parallel, batch.count)))
+        self.ending = False
         self.own = OwnProcesses(batch, signals)
         self.warm: WarmStart | None = None
 
@@ -42,20 +51,26 @@ class Scheduler:
         self.warm_up()
         self.fill()
         while self.pending or self.running_count():
-            if is_ending(self.wait()):
+            self.ending = is_ending(self.wait()) or self.ending
+            if not self.ending:
+                self.take_ended()
+            if self.ending:
+                self.results.sync()
                 return EXIT_TERMINATED
-            self.take_ended()
             self.fill()
+            self.usage.sample()
         self.results.sync()
         if self.warm:
             self.warm.end()
-        return 0
+        return EXIT_UNITS_FAILED if self.failed else 0
 
     def warm_up(self) -> None:
         """Begin a warm start, if the task is made for it and it is worth it."""
         script = script_of(self.batch.command)
         warm = [index for index in self.pending if index not in self.cold_only]
         if self.batch.warm_start and script and len(warm) > 1:
+            if self.batch.gpus:
+                os.environ.update({**WARM_ENVIRONMENT, **os.environ})
             self.warm = WarmStart(self.batch, self.signals, script)
 
     def running_count(self) -> int:
@@ -67,13 +82,14 @@ class Scheduler:
         while self.pending and self.running_count() < self.batch.parallel:
             index = self.pending[0]
             if self.warm and index not in self.cold_only:
-                if not self.warm.start(index):
+                if not self.warm.is_ready():
                     return
                 self.pending.popleft()
+                self.warm.start(index, self.gpus.take(index))
                 continue
             self.pending.popleft()
             try:
-                self.own.start(index)
+                self.own.start(index, self.gpus.take(index))
             except StartError as error:
                 self.add(Ended(index, problem=str(error)))
 
@@ -91,6 +107,7 @@ class Scheduler:
         for ended in warm.receive(readable):
             if self.pending:
                 warm.learn(ended)
+            self.gpus.give_back(ended.unit)
             self.fill()  # the next unit runs while this one's result is written
             self.add(ended)
         lost = warm.take_lost()
@@ -121,4 +138,23 @@ class Scheduler:
 
     def add(self, ended: Ended) -> None:
         """Write the result of a unit."""
-        self.results.add(ended.unit, result_of(self.batch, ended))
+        self.gpus.give_back(ended.unit)
+        if self.was_told_to_end(ended):
+            return
+        result = result_of(self.batch, ended)
+        if "error" in result:
+            self.failed.add(ended.unit)
+        self.usage.saw(ended.measures.get("max_rss_mb", 0.0))
+        self.results.add(ended.unit, result)
+
+    def was_told_to_end(self, ended: Ended) -> bool:
+        """Tell whether a unit was killed by a signal that went to this process, too: it has no result then.
+
+        SLURM sends such signals to all processes of a job, one after another.
+        """
+        if not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) not in _ENDING_SIGNALS:
+            return False
+        deadline = time.monotonic() + SAME_SIGNAL_SECONDS
+        while not self.ending and (left := deadline - time.monotonic()) > 0:
+            self.ending = is_ending(self.signals.wait(left))
+        return self.ending

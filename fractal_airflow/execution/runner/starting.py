@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .batch import Batch
 from .processes import die_with_parent, reap, send_signal
@@ -25,16 +25,17 @@ class OwnProcesses:
         self.signals = signals
         self.units: dict[int, Unit] = {}
 
-    def start(self, index: int) -> None:
+    def start(self, index: int, variables: Mapping[str, str]) -> None:
         """Start a unit.
 
+        :param variables: what its environment has besides this process's own.
         :raises StartError: if its command or its log is at fault.
         """
         try:
             log_fd, log_start = self.batch.prepare(index)
             try:
                 unit = Unit(index, log_start)
-                pid = spawn(self.signals, self.batch.arguments(index), self.batch.folder, log_fd)
+                pid = spawn(self.signals, self.batch.arguments(index), self.batch.folder, log_fd, variables)
             finally:
                 os.close(log_fd)
         except OSError as error:
@@ -50,7 +51,7 @@ class OwnProcesses:
                 yield unit.ended(status, usage)
 
 
-def spawn(signals: Signals, argv: list[str], folder: str, log_fd: int) -> int:
+def spawn(signals: Signals, argv: list[str], folder: str, log_fd: int, variables: Mapping[str, str]) -> int:
     """Start a command as a process and return its id.
 
     :raises StartError: if the command does not exist or cannot be executed.
@@ -62,7 +63,7 @@ def spawn(signals: Signals, argv: list[str], folder: str, log_fd: int) -> int:
     if pid == 0:
         try:
             become_unit(signals, parent, folder, log_fd)
-            os.execv(program, argv)
+            os.execve(program, argv, {**os.environ, **variables})
         except BaseException as error:
             number = error.errno if isinstance(error, OSError) else 0
             os.write(error_write, f"{number} {error}".encode())

@@ -10,6 +10,7 @@ import time
 from typing import Any, NamedTuple
 
 from .batch import Batch
+from .memory import is_full, oom_kills
 
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 4000
@@ -22,6 +23,7 @@ class Ended(NamedTuple):
     :param status: as ``wait`` gives it.
     :param log_start: the place in its log where this try began.
     :param problem: why it could not even be started.
+    :param oom_kills: how many processes around it the kernel killed for want of memory while it ran.
     """
 
     unit: int
@@ -29,6 +31,7 @@ class Ended(NamedTuple):
     log_start: int = 0
     measures: dict[str, Any] = {}  # noqa: RUF012
     problem: str | None = None
+    oom_kills: int = 0
 
 
 class Unit:
@@ -39,6 +42,7 @@ class Unit:
         self._log_start = log_start
         self._started_at = time.time()
         self._clock = time.monotonic()
+        self._oom_kills = oom_kills()
 
     def ended(self, status: int, usage: resource.struct_rusage) -> Ended:
         """Return how it ended and what it used."""
@@ -48,7 +52,8 @@ class Unit:
             "max_rss_mb": round(usage.ru_maxrss / 1024, 1),
             "started_at": round(self._started_at, 3),
         }
-        return Ended(self.index, status, self._log_start, measures)
+        kills = oom_kills() - self._oom_kills if status else 0
+        return Ended(self.index, status, self._log_start, measures, oom_kills=kills)
 
 
 def result_of(batch: Batch, ended: Ended) -> dict[str, Any]:
@@ -62,22 +67,27 @@ def result_of(batch: Batch, ended: Ended) -> dict[str, Any]:
     elif code is not None:
         result = {"exit_code": code, "kind": "task", "error": f"the task ended with exit code {code}"}
     else:
-        result = killed(os.WTERMSIG(ended.status))
+        result = killed(os.WTERMSIG(ended.status), batch, ended)
     if "error" in result:
         result["log_tail"] = log_tail(batch.log_path(ended.unit), ended.log_start)
     return {**result, **ended.measures}
 
 
-def killed(number: int) -> dict[str, Any]:
-    """Return the part of a result that says which signal ended the unit."""
+def killed(number: int, batch: Batch, ended: Ended) -> dict[str, Any]:
+    """Return the part of a result that says which signal ended the unit, and why."""
     try:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
     error = f"killed by {name} on {os.uname().nodename}"
-    if number == signal.SIGKILL:
-        error += " (out of memory, or killed by someone)"
-    return {"signal": name, "kind": "job", "error": error}
+    if number != signal.SIGKILL:
+        return {"signal": name, "kind": "job", "error": error}
+    used_mb = ended.measures["max_rss_mb"]
+    if ended.oom_kills or is_full(used_mb, batch.mem_mb):
+        asked = f" of the {batch.mem_mb:.0f} MB that it may use" if batch.mem_mb else ""
+        error += f", out of memory: it used {used_mb:.0f} MB at most{asked}"
+        return {"signal": name, "kind": "memory", "error": error}
+    return {"signal": name, "kind": "job", "error": f"{error} (out of memory, or killed by someone)"}
 
 
 def read_output(path: str) -> dict[str, Any]:

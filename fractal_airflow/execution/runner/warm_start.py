@@ -7,7 +7,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import GRACE_SECONDS
@@ -65,19 +65,19 @@ class WarmStart:
         """Return how long units may still have to wait for the second generation."""
         return max(0.0, self._hold_until - time.monotonic())
 
-    def start(self, index: int) -> bool:
-        """Have a unit forked; False while it is better to wait."""
-        if self.over:
-            return False
-        if self._ready[1]:
-            generation = 1
-        elif self._ready[0] and not self.hold_seconds():
-            generation = 0
-        else:
-            return False
+    def is_ready(self) -> bool:
+        """Tell whether a unit can be forked now; else it is better to wait."""
+        return not self.over and (self._ready[1] or (self._ready[0] and not self.hold_seconds()))
+
+    def start(self, index: int, variables: Mapping[str, str]) -> None:
+        """Have a unit forked.
+
+        :param variables: what its environment has besides this process's own.
+        """
+        generation = 1 if self._ready[1] else 0
         self.running[index] = generation
-        self._ends[generation].send({"run": index, "learn": self._tries == 0})
-        return True
+        command = {"run": index, "learn": self._tries == 0, "variables": dict(variables)}
+        self._ends[generation].send(command)
 
     def learn(self, first: Ended) -> None:
         """Have the second generation grown, once a unit has told which modules it loaded."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from .. import attempts
+from ..usage import USAGE_FILE
 from . import accounting, queue
 from .errors import ProgramError, writing
 from .poll import read_exit
@@ -14,7 +15,6 @@ from .records import cancelled_by, read_record, write_record
 
 TAIL_BYTES = 4000
 TAIL_LINES = 30
-USAGE_FILE = "usage.json"
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
         "exit": read_exit(folder, job_id) if job_id else None,
         "stderr_tail": tail(os.path.join(folder, f"slurm-{job_id}.err")) if job_id else "",
         "cancelled_by": cancelled_by(folder, job_id) if job_id else None,
-        "usage": read_usage(folder),
+        "usage": read_usage(folder, job_id),
         "taken": taken,
     }
 
@@ -80,12 +80,13 @@ def mark_collected(folder: str, job_id: str | None) -> None:
             write_record(folder, {**record, "collected": True})
 
 
-def read_usage(folder: str) -> dict[str, Any] | None:
+def read_usage(folder: str, job_id: str | None) -> dict[str, Any] | None:
     """Return what the runner noted of the use of the whole job; None if it did not come to that."""
     try:
-        return attempts.read_json(os.path.join(folder, USAGE_FILE))
+        usage = attempts.read_json(os.path.join(folder, USAGE_FILE))
     except (OSError, ValueError):
         return None
+    return usage if usage.pop("job_id", None) == job_id else None
 
 
 def tail(path: str) -> str:
