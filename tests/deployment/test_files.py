@@ -16,7 +16,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.deployment.compose import DOCKER, ENTRYPOINTS, PROJECT, Service, make_env, read_compose, services
+from tests.services.airflow import make_home
 from tests.services.requirements import need, program
+from tests.services.task_environments import core_tasks
 
 SCRIPTS = sorted(DOCKER.rglob("*.sh"))
 DOCKERFILES = sorted(DOCKER.rglob("Dockerfile"))
@@ -239,3 +241,14 @@ class TestScripts:
 
         assert refused.returncode == 2
         assert "usage: install-task-package NAME VERSION" in refused.stderr
+
+
+def test_its_dag_can_be_imported_once_the_task_package_is_there(tmp_path: Path) -> None:
+    (tmp_path / "no.db").touch()
+    airflow = make_home(tmp_path / "home", tmp_path / "no.db")
+    (tmp_path / "fractal-tasks-core-2.1.0").symlink_to(core_tasks().folder)
+    shutil.copy(DOCKER / "dags" / "nuclei.json", airflow.dags)
+    text = (DOCKER / "dags" / "nuclei.py").read_text(encoding="utf-8")
+    airflow.write_dag("nuclei", text.replace("/shared/environments", str(tmp_path)))
+
+    assert airflow.import_errors() == {}
