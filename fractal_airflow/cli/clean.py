@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
 
@@ -16,6 +16,9 @@ from fractal_airflow.cli.output import command, counted, print_error, print_json
 from fractal_airflow.exceptions import FractalAirflowError, WorkFolderError
 from fractal_airflow.execution.runner import cleaning
 from fractal_airflow.hooks.fractal import LOCAL, FractalHook
+
+if TYPE_CHECKING:
+    from fractal_airflow.execution.resource import Resource
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw]?)", re.IGNORECASE)
 _HOURS = {"h": 1, "d": 24, "": 24, "w": 168}
@@ -97,17 +100,34 @@ def _clean_one(name: str, keep: Sequence[str], before: datetime, dry_run: bool) 
     try:
         resource = FractalHook(name).get_conn()
         end["work_dir"] = str(resource.work_dir)
-        end |= _clean_local(str(resource.work_dir), keep, before, dry_run)
+        where = _clean_local if resource.type == LOCAL else _clean_cluster
+        end |= where(resource, keep, before, dry_run)
     except FractalAirflowError as error:
-        end["error"] = str(error)
+        said, about = str(error), f"Resource {name!r}: "
+        end["error"] = said if said.startswith(about) else about + said
     return end
 
 
-def _clean_local(work_dir: str, keep: Sequence[str], before: datetime, dry_run: bool) -> dict[str, Any]:
+def _clean_local(resource: Resource, keep: Sequence[str], before: datetime, dry_run: bool) -> dict[str, Any]:
+    work_dir = str(resource.work_dir)
     try:
         return cleaning.clean(work_dir, keep, before.timestamp(), dry_run=dry_run)
     except OSError as error:
         raise WorkFolderError(f"The work folder {work_dir} cannot be read: {error.strerror}") from error
+
+
+def _clean_cluster(resource: Any, keep: Sequence[str], before: datetime, dry_run: bool) -> dict[str, Any]:
+    request = {
+        "work_dir": str(resource.work_dir),
+        "keep": keep,
+        "before": before.timestamp(),
+        "dry_run": dry_run,
+    }
+    try:
+        reply: dict[str, Any] = resource.cluster.ask({"do": "clean", **request})
+    finally:
+        resource.cluster.close()
+    return reply
 
 
 def _tell(ends: Sequence[dict[str, Any]], before: datetime, dry_run: bool) -> None:

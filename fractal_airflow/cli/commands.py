@@ -241,8 +241,48 @@ example:
     ),
 )
 
+_RESOURCE_GROUP = GroupCommand(
+    name="resource",
+    help="Look at resources: where units run",
+    subcommands=(
+        ActionCommand(
+            name="check",
+            help="Check whether a resource works, and say what to do where it does not",
+            description="""\
+Connects, runs every SLURM command that will be needed, has a one-second job run,
+and shows versions, partitions, limits and round-trip times. What is wrong is said
+with what can be done about it.
+
+The exit code is 1 where the resource cannot be used, else 0. Run it where Airflow
+workers run, and as their user.""",
+            epilog="""\
+example:
+  airflow fractal resource check hpc""",
+            func=lazy_load_command("fractal_airflow.cli.resource_check.check"),
+            args=(
+                Arg(("name",), metavar="NAME", help="an Airflow connection of type fractal, or: local"),
+                Arg(("--no-job",), action="store_true", help="submit no job"),
+                Arg(
+                    ("--gpu",),
+                    action="store_true",
+                    help="submit a second job, which asks for a GPU (gpu_slurm_config)",
+                ),
+                Arg(("--account",), metavar="ACCOUNT", help="the account that the job is charged to"),
+                Arg(
+                    ("--wait",),
+                    type=float,
+                    default=60.0,
+                    metavar="SECONDS",
+                    help="how long the job may wait for its start (default: 60)",
+                ),
+                _OUTPUT,
+            ),
+        ),
+    ),
+)
+
 FRACTAL = GroupCommand(
     name="fractal",
     help="Run Fractal workflows and look after their datasets",
-    subcommands=(_RUN, _DATASET, _WORKFLOW_GROUP, _PACKAGE_GROUP, _CLEAN),
+    subcommands=(_RUN, _DATASET, _WORKFLOW_GROUP, _PACKAGE_GROUP, _RESOURCE_GROUP, _CLEAN),
 )

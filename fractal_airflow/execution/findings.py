@@ -33,3 +33,13 @@ def megabytes_text(megabytes: float) -> str:
     ('4000 MB', '64 GB')
     """
     return f"{megabytes:.0f} MB" if megabytes < 10_000 else f"{megabytes / 1000:.0f} GB"
+
+
+def sentence(text: str) -> str:
+    """
+    Return a text with a capital letter and a full stop; nothing stays nothing.
+
+    >>> sentence("root on login1")
+    'Root on login1.'
+    """
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""

@@ -72,11 +72,15 @@ class FractalHook(BaseHook):
             raise ResourceError(f"Resource {self.fractal_conn_id!r}: {error}") from error
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell whether the connection makes a usable resource, for the button in the UI."""
+        """Tell whether the connection makes a usable resource, for the button in the UI: connect, and ask."""
         try:
             resource = self.get_conn()
         except ResourceError as error:
             return False, str(error)
+        if resource.type != LOCAL:
+            from fractal_airflow.execution.slurm.checking import look_at
+
+            return look_at(self.get_configuration())
         return (
             True,
             f"A {resource.type} resource, {resource.slots} batches at once, runs in {resource.work_dir}",

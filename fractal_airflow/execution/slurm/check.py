@@ -43,11 +43,11 @@ _PATH_ADVICE = (
 def judge_round_trips(where: str, first_s: float, later_s: Sequence[float]) -> Finding:
     """Judge how fast a cluster answers at all.
 
-    :param first_s: how long the first command took, with connecting.
+    :param first_s: how long the first command took, with whatever connecting that needs.
     :param later_s: how long others took, on the same connection.
     """
     usual = statistics.median(later_s)
-    message = f"{where} answers: {first_s:.2f} s to connect, then {usual:.2f} s a command"
+    message = f"{where} answers: {first_s:.2f} s for the first command, then {usual:.2f} s for each"
     if usual <= SLOW_ROUND_TRIP_S:
         return Finding("connection", "ok", message)
     return Finding(

@@ -228,7 +228,9 @@ def test_round_trips() -> None:
     slow = judge_round_trips("fractal@login1:22", 5, [2, 2, 3])
 
     assert quick == Finding(
-        "connection", "ok", "fractal@login1:22 answers: 0.41 s to connect, then 0.03 s a command"
+        "connection",
+        "ok",
+        "fractal@login1:22 answers: 0.41 s for the first command, then 0.03 s for each",
     )
     assert (slow.status, ".bashrc" in slow.advice) == ("warning", True)
 
