@@ -37,7 +37,7 @@ _SBATCH = """\
 # Is stopped, before or after the real one, as long as a test wants it.
 hold() {{
     [ -e "{gates}/$1" ] || return
-    : >"{gates}/$1.reached"
+    : >"{gates}/$1.$$"
     while [ -e "{gates}/$1" ]; do sleep 0.05; done
 }}
 hold before
@@ -92,28 +92,32 @@ class LoginNode:
         family = [pid for pid in self.sshd.family() if pid != self.sshd.pid]
         kill_all([*(also or []), *(pid for pid in family if command_line(pid).startswith("sshd: "))])
 
+    def commands(self) -> list[int]:
+        """Return the processes of the node's user that its connections have started."""
+        return [pid for pid in self.sshd.family() if not command_line(pid).startswith("sshd: ")]
+
     def end(self) -> None:
         """End it with all that runs on the node."""
         self.sshd.kill()
 
     @contextmanager
-    def held_sbatch(self, when: str) -> Iterator[Callable[[], bool]]:
+    def held_sbatch(self, when: str) -> Iterator[Callable[[], list[Path]]]:
         """
         While the block runs, every ``sbatch`` on the node waits, ``before`` or ``after`` it has submitted.
 
-        :return: whether one has come so far.
+        :return: a function that returns an entry for each that has come so far.
         """
-        gate, reached = self.gates / when, self.gates / f"{when}.reached"
-        gate.touch()
+        self.release()
+        (self.gates / when).touch()
         try:
-            yield reached.exists
+            yield lambda: list(self.gates.glob(f"{when}.*"))
         finally:
             self.release()
 
     def release(self) -> None:
         """Let every ``sbatch`` go on."""
         for gate in self.gates.iterdir():
-            gate.unlink()
+            gate.unlink(missing_ok=True)
 
     def connection(self) -> str:
         """Return the Airflow connection to it, as JSON."""

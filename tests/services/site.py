@@ -120,7 +120,11 @@ def running_site(
     :param settings: settings of Airflow, which go before those of :data:`SETTINGS`.
     :param extra: keys of the resource, see :func:`resource`.
     """
-    database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.create_database(driver="postgresql+psycopg2")}
+    url = postgres.create_database()
+    database = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url.replace("://", "+psycopg2://", 1),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": url.replace("://", "+psycopg://", 1),
+    }
     known = connections(cluster, login_node, **extra)
     home = make_home(
         folder, None, **{**scheduler_settings(), **SETTINGS, **database, **known, **(settings or {})}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.services.login_node import LoginNode, running_login_node
 from tests.services.postgres import running_postgres
 from tests.services.site import Site, running_site
 from tests.services.slurm import SlurmCluster, running_slurm
+from tests.services.trial import Trial
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,20 @@ def site(shared_site: Site) -> Iterator[Site]:
 def home(site: Site, request: pytest.FixtureRequest) -> AirflowHome:
     """The home of the running Airflow, with image paths of this test's own, which jobs can write."""
     return site.home(request.node.name)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared_site: Site) -> Any:
+    """The image list of a trial that nothing disturbs."""
+    trial = Trial(shared_site, "undisturbed").start()
+    trial.finish()
+    images = trial.images()
+    trial.check(images)
+    assert trial.measured() == [1, 1, 1, 1]
+    return images
+
+
+@pytest.fixture
+def trial(site: Site, undisturbed: Any, request: pytest.FixtureRequest) -> Trial:
+    """A run of this test's own."""
+    return Trial(site, request.node.name.removeprefix("test_").replace("[", "_").rstrip("]"))
