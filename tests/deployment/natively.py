@@ -106,6 +106,11 @@ class NativeDeployment:
     def _dataset_url(self) -> str:
         return self.services["api-server"].environment["AIRFLOW_CONN_FRACTAL_DATASETS"]
 
+    def job_states(self) -> list[str]:
+        """Return how jobs ended, as the cluster's own log of them says."""
+        log = self.folder / "controller/var/log/slurm/jobcomp.log"
+        return re.findall(r"JobState=(\w+)", log.read_text(encoding="utf-8")) if log.exists() else []
+
     # Starting and stopping
 
     def start(self) -> None:

@@ -25,6 +25,7 @@ def write_workflow(home: DeployedHome) -> None:
         {"name": "Measure"},
         {"name": "Summarise"},
         dataset="whole",
+        resource="hpc",
         images_per_batch=1,
     )
 
@@ -35,6 +36,7 @@ def test_a_whole_workflow_through_all_services(deployment: NativeDeployment) -> 
     run_id, state = deployment.airflow.run("whole")
 
     assert state == "success", deployment.airflow.logs()
+    assert deployment.job_states() == ["COMPLETED"] * 9
     assert home.store.get("whole").image_count == 4
     assert {record.status for record in home.store.statuses("whole", run_id=run_id)} == {"done"}
 
