@@ -175,7 +175,7 @@ class SlurmJobTrigger(ClusterTrigger):
             return await self._insist(
                 watcher,
                 lambda cluster: cluster.collect(
-                    submitted["folder"], submitted["count"], submitted["job"]["id"], take=False
+                    submitted["folder"], submitted["count"], submitted["job"]["id"], take=True
                 ),
             )
         except FractalAirflowError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
-
-import structlog
 
 from fractal_airflow.exceptions import ClusterNotReadyError
 from fractal_airflow.triggers.pace import Pace
@@ -29,7 +28,7 @@ DEFAULT_INTERVAL_S = 10.0
 CALLS_AT_ONCE = 4  # sshd takes ten sessions of a connection, unless it is told otherwise
 MOST_FAILURES_OF_A_LINK = 3
 
-log = structlog.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class ClusterWatcher:
         self._pace.failed(time.monotonic(), least_s=getattr(error, "pause_s", 0.0))
         self._failures += 1
         expected = isinstance(error, ClusterNotReadyError)
-        log.warning("A poll of %d jobs failed: %s", len(jobs), error, exc_info=None if expected else error)
+        logger.warning("A poll of %d jobs failed: %s", len(jobs), error, exc_info=None if expected else error)
         for job in jobs:
             job.updates.put_nowait(error)
         if self._failures % MOST_FAILURES_OF_A_LINK == 0 or not expected:
