@@ -13,6 +13,7 @@ from fractal_airflow.exceptions import (
     ClusterNotReadyError,
     FractalAirflowError,
     SubmissionError,
+    WorkFolderError,
 )
 from fractal_airflow.execution.findings import Finding, is_well, sentence
 from fractal_airflow.execution.resource import BatchCall
@@ -57,7 +58,8 @@ class ClusterCheck:
         try:
             self.facts = self._resource.cluster.ask({"do": "check", "work_dir": str(self._config.work_dir)})
         except FractalAirflowError as error:
-            yield Finding("program", "error", str(error))
+            check = "work folder" if isinstance(error, WorkFolderError) else "program"
+            yield Finding(check, "error", str(error))
             return
         yield from judge(self.facts, self._config)
 
