@@ -189,7 +189,7 @@ def _checks_host_key(extra: Mapping[str, Any]) -> bool:
     names = ("no_host_key_check", "ignore_hostkey_verification", "allow_host_key_change")
     return not (
         any(str(extra.get(name)).lower() == "true" for name in names)
-        or str(extra.get("known_hosts")).lower() == "none"
+        or str(extra.get("known_hosts", "")).lower() == "none"
     )
 
 

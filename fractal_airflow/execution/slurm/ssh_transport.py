@@ -22,7 +22,7 @@ from fractal_airflow.execution.slurm.transport import DEADLINE_S, Completed, Tra
 if TYPE_CHECKING:
     from paramiko import Channel
 
-_READ_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 18
 
 
 class SshTransport(Transport):
@@ -168,11 +168,12 @@ def _execute(channel: Channel, line: str, stdin: bytes) -> tuple[int | None, byt
 
 
 def _read(receive: Callable[[int], bytes], into: list[bytes]) -> None:
-    while chunk := receive(_READ_BYTES):
+    while chunk := receive(_CHUNK_BYTES):
         into.append(chunk)
 
 
 def _write(channel: Channel, content: bytes) -> None:
     with contextlib.suppress(*BROKEN):  # a command may end without having read its input
-        channel.sendall(content)
+        for start in range(0, len(content), _CHUNK_BYTES):  # paramiko copies what is left at every packet
+            channel.sendall(content[start : start + _CHUNK_BYTES])
         channel.shutdown_write()

@@ -31,11 +31,11 @@ receive() {
 """
 _PUT = f"""{_RECEIVE}
 receive && mv -fT -- "$part" "$file" && exit 0
-code=$?; rm -f -- "$part"; exit "$code"
+code=$?; rm -f -- "$part" 2>/dev/null; exit "$code"
 """
 _APPEND = f"""{_RECEIVE}
 receive && cat -- "$part" >> "$file"
-code=$?; rm -f -- "$part"; exit "$code"
+code=$?; rm -f -- "$part" 2>/dev/null; exit "$code"
 """
 _GET = f"""\
 LC_ALL=C; export LC_ALL
