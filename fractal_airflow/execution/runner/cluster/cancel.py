@@ -111,4 +111,4 @@ def scancel(ids: Sequence[str]) -> None:
     ran = commands.run("scancel", *ids)
     lines = [line for line in ran.err.splitlines() if not any(words in line for words in _GONE)]
     if ran.code is None or (ran.code != 0 and lines):
-        raise ProgramError("controller", f"scancel: {ran.words}")
+        raise ProgramError("controller", ran.words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -49,9 +50,10 @@ def main(_arguments: list[str]) -> int:
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     reply = answer(sys.stdin.buffer.read())
-    with suppress(BrokenPipeError):
-        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
-        sys.stdout.buffer.flush()
+    text = json.dumps(reply).encode() + b"\n"
+    with suppress(OSError):  # nobody may be there to read it any more
+        while text:
+            text = text[os.write(1, text) :]
     return 0
 
 
@@ -84,7 +86,7 @@ def meet(request: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         return REQUESTS[request["do"]](request)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ProgramError("request", f"{request['do']}: {type(error).__name__}: {error}") from error
     except OSError as error:
         raise ProgramError("folder", f"{request['do']}: {error}") from error
