@@ -27,8 +27,10 @@ def command(function: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(function)
     def run(args: Any) -> None:
-        # The dataset store's migrations are no news to who asks for a dataset.
+        # The dataset store's migrations are no news to who asks for a dataset; nor is it that Airflow takes every
+        # short text in a connection for a secret.
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("airflow.sdk._shared.secrets_masker").setLevel(logging.ERROR)
         look_into_airflows_database()
         try:
             function(args)

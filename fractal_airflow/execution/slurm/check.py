@@ -47,13 +47,13 @@ def judge_round_trips(where: str, first_s: float, later_s: Sequence[float]) -> F
     :param later_s: how long others took, on the same connection.
     """
     usual = statistics.median(later_s)
-    message = f"{where} answers: {first_s:.2f} s for the first command, then {usual:.2f} s for each"
+    message = f"{where} answers in {usual:.2f} s, the first time in {first_s:.2f} s"
     if usual <= SLOW_ROUND_TRIP_S:
         return Finding("connection", "ok", message)
     return Finding(
         "connection",
         "warning",
-        f"{message}, which every submission and every poll has to wait for",
+        f"{message}; every submission and every poll waits for that",
         "See what the user's shell does at its start (~/.bashrc: `module load`, `conda init`), and how far the "
         "machine is",
     )
@@ -119,9 +119,8 @@ def _accounting(facts: Mapping[str, Any], config: ResourceConfig) -> Iterator[Fi
         yield Finding("accounting", "ok", "sacct knows jobs that the controller has forgotten")
         return
     age = _number(facts["limits"].get("MinJobAge"))
-    message = (
-        f"no sacct ({_first_line(error)}): how a job ended is known as long as the controller remembers it"
-    )
+    said = _first_line(error).removeprefix("sacct says: ")
+    message = f"no sacct ({said}): how a job ended is known as long as the controller remembers it"
     if age is None:
         yield Finding("accounting", "ok", message)
         return

@@ -141,8 +141,8 @@ class ClusterCheck:
         return Finding(
             "job",
             "ok",
-            f"job {job} ran on {outcome.host}: submitted in {submit_s:.2f} s, waited {waited_s:.0f} s for its start, "
-            f"its result was here {time.monotonic() - clock:.0f} s after the submission began",
+            f"job {job} ran on {outcome.host}: submitted in {submit_s:.2f} s, started after {waited_s:.0f} s, "
+            f"its result was here after {time.monotonic() - clock:.0f} s",
         )
 
     def _wait(self, submitted: Submitted, wait_s: float) -> float | Finding:

@@ -29,7 +29,11 @@ FACTS: dict[str, Any] = {
             name: {"path": f"/usr/bin/{name}", "seconds": 0.01, "error": None}
             for name in ("sbatch", "scancel", "squeue", "scontrol", "sinfo")
         },
-        "sacct": {"path": "/usr/bin/sacct", "seconds": 0.01, "error": "Slurm accounting storage is disabled"},
+        "sacct": {
+            "path": "/usr/bin/sacct",
+            "seconds": 0.01,
+            "error": "sacct says: Slurm accounting storage is disabled",
+        },
     },
     "queue": {"jobs": 3, "seconds": 0.02, "error": None},
     "partitions": [
@@ -228,9 +232,7 @@ def test_round_trips() -> None:
     slow = judge_round_trips("fractal@login1:22", 5, [2, 2, 3])
 
     assert quick == Finding(
-        "connection",
-        "ok",
-        "fractal@login1:22 answers: 0.41 s for the first command, then 0.03 s for each",
+        "connection", "ok", "fractal@login1:22 answers in 0.03 s, the first time in 0.41 s"
     )
     assert (slow.status, ".bashrc" in slow.advice) == ("warning", True)
 
