@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseHook, conf
+from airflow.sdk.exceptions import AirflowNotFoundException
 
-from fractal_airflow.exceptions import WorkflowError
+from fractal_airflow.exceptions import ResourceError, WorkflowError
 from fractal_airflow.execution.local import LocalResource
 from fractal_airflow.fractal import TaskPackage
 from fractal_airflow.hooks.dataset_store import get_dataset_store
@@ -53,7 +54,7 @@ def run_environment(folder: Path, variables: dict[str, str]) -> dict[str, str]:
 
 def users_airflow(resource: str, packages: Sequence[TaskPackage]) -> dict[str, str]:
     """
-    Return, as environment variables, what a run must know of the user's Airflow: the resource and the store.
+    Return, as environment variables, what a run must know of the user's Airflow: resource and store.
 
     :raises FractalAirflowError: where one of them is missing or wrong.
     """
@@ -66,8 +67,18 @@ def users_airflow(resource: str, packages: Sequence[TaskPackage]) -> dict[str, s
     store_conn_id = conf.get("fractal_airflow", "dataset_conn_id", fallback="")
     if store_conn_id:
         variables["AIRFLOW__FRACTAL_AIRFLOW__DATASET_CONN_ID"] = store_conn_id
-        variables[f"AIRFLOW_CONN_{store_conn_id.upper()}"] = BaseHook.get_connection(store_conn_id).get_uri()
+    for conn_id in filter(None, [store_conn_id, extra.get("ssh_conn_id")]):
+        variables[f"AIRFLOW_CONN_{conn_id.upper()}"] = _connection(conn_id)
     return variables
+
+
+def _connection(conn_id: str) -> str:
+    try:
+        return BaseHook.get_connection(conn_id).as_json()
+    except AirflowNotFoundException as error:
+        raise ResourceError(
+            f"There is no Airflow connection {conn_id!r}: add it, or correct what names it"
+        ) from error
 
 
 def _resource_extra(name: str, packages: Sequence[TaskPackage]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from tests.cli.conftest import Ended
 from tests.services import dag_calls
 from tests.services.airflow import AirflowHome, make_home
 from tests.services.login_node import LoginNode
-from tests.services.site import connections, resource
+from tests.services.site import PYTHON, connections, fake_tasks, resource
 from tests.services.slurm import SlurmCluster
+from tests.services.users import open_to
 
 DAY = 86400
 
@@ -218,3 +219,29 @@ def test_old_runs_on_the_cluster_are_removed_but_none_with_a_job(
     assert f"{runs['with-a-job']} is old, but something still runs in it" in ended.out
     assert (runs["with-a-job"].exists(), runs["without"].exists()) == (True, False)
     cluster.cancel_all()
+
+
+def test_a_workflow_runs_on_the_cluster_without_a_scheduler(
+    cluster: SlurmCluster, login_node: LoginNode, tmp_path: Path
+) -> None:
+    data = open_to(cluster.shared / "data" / "without_scheduler", cluster.user)
+    home = make_home(tmp_path / "home")
+    home = AirflowHome(home.home, home.settings, str(data), fake_tasks(cluster), PYTHON)
+    # Connections that only Airflow's database has.
+    known = {name: json.loads(text) for name, text in connections(cluster, login_node).items()}
+    file = tmp_path / "connections.json"
+    file.write_text(json.dumps({name.removeprefix("AIRFLOW_CONN_").lower(): known[name] for name in known}))
+    home.cli("connections", "import", str(file))
+    home.add_images("B/03", "B/04")
+    for path in data.rglob("*"):
+        os.chown(path, cluster.user.pw_uid, cluster.user.pw_gid)
+    workflow = home.write_workflow("nuclei", {"name": "Measure"})
+
+    done = home.cli(
+        *("fractal", "run", "--workflow", str(workflow), "--package", f"{fake_tasks(cluster)}:{PYTHON}"),
+        *("--dataset", "plate", "--zarr-dir", str(data), "--resource", "hpc"),
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert home.measured("B/03", "B/04") == [1, 1]
