@@ -210,8 +210,8 @@ def error_of(error: Mapping[str, Any], where: str) -> FractalAirflowError:
         return ClusterBusyError(message, pause_s=max(pause_s, BUSY_PAUSE_S))
     if kind == "refused":
         option = error.get("option")
-        asked = f" The option that caused it: {option}." if option else ""
-        return SubmissionError(f"{message}{asked}")
+        asked = f". The option that caused it: {option}" if option else ""
+        return SubmissionError(f"{message.rstrip('.')}{asked}")
     if kind == "folder":
         return WorkFolderError(
             f"{message}. Make room or give this user the right to write there, or set another work_dir in "

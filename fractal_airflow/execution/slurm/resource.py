@@ -274,7 +274,7 @@ def _insist(action: Callable[[], T], log: logging.Logger) -> T:
             return action()
         except ClusterNotReadyError as error:
             pause_s = min(LONGEST_PAUSE_S, max(pause_s, error.pause_s))
-            log.warning("%s Trying again in %.0f s.", error, pause_s)
+            log.warning("%s. Trying again in %.0f s.", str(error).rstrip("."), pause_s)
             time.sleep(pause_s)
             pause_s *= 2
 

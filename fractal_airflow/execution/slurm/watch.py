@@ -13,7 +13,7 @@ Verdict = Literal["ended", "lost", "unknown"]
 # A state that nobody here has heard of may be one that a newer SLURM passes through.
 UNKNOWN_WAIT_S = 60.0
 # What ended by force left no end file, and may have left no result: nothing says what is to be waited for.
-FORCED_WAIT_S = 5.0
+FORCED_WAIT_S = 3.0
 # Lines of progress become seldom, so that a job of days does not fill the log.
 LEAST_LINE_S = 2.0
 LINE_SHARE = 0.05
