@@ -41,14 +41,16 @@ MaxStartups 100
 class Sshd:
     """An SSH server for one user; it can be stopped, started, frozen, and its connections cut."""
 
-    address = "127.0.0.1"
-
-    def __init__(self, folder: Path, user: pwd.struct_passwd, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, user: pwd.struct_passwd, *, address: str = "127.0.0.1", more: str = ""
+    ) -> None:
         """
+        :param address: one of the loopback interface.
         :param more: lines for its configuration.
         """
         self.folder = folder
         self.user = user
+        self.address = address
         self.port = free_port()
         self.key_file = folder / "key"
         self.locked_key_file = folder / "locked_key"
@@ -127,11 +129,12 @@ class Sshd:
 
 
 @contextmanager
-def running_sshd(*, shell: str = "/bin/bash", more: str = "") -> Iterator[Sshd]:
+def running_sshd(*, shell: str = "/bin/bash", address: str = "127.0.0.1", more: str = "") -> Iterator[Sshd]:
     """
     Run an SSH server for a user of its own until the block ends; nothing of either is left then.
 
     :param shell: the user's login shell.
+    :param address: one of the loopback interface; jump hosts are told apart by it.
     :param more: lines for the server's configuration.
     """
     need("sshd", "ssh-keygen", "useradd", root=True, install="openssh-server")
@@ -140,7 +143,7 @@ def running_sshd(*, shell: str = "/bin/bash", more: str = "") -> Iterator[Sshd]:
     folder.chmod(0o755)
     try:
         with temporary_user(folder / "home", shell) as user:
-            sshd = Sshd(folder, user, more)
+            sshd = Sshd(folder, user, address=address, more=more)
             try:
                 sshd.start()
                 yield sshd

@@ -46,7 +46,7 @@ def command_line(argv: Sequence[str], marker: str) -> str:
 
     :raises ValueError: if the command is too long.
     """
-    text = b" ".join(_quote(argument) for argument in marked(argv, marker))
+    text = b"exec " + b" ".join(_quote(argument) for argument in marked(argv, marker))
     packed = base64.b64encode(text).decode("ascii")
     line = f"exec /bin/sh -c 'eval \"$(echo {packed} | base64 -d)\"'"
     if len(line) > _LONGEST_LINE:

@@ -15,7 +15,13 @@ from airflow.sdk.exceptions import AirflowException
 
 from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.slurm import ssh_errors
-from fractal_airflow.execution.slurm.ssh_settings import CONNECT_S, KEEPALIVE_S, Host, SshSettings
+from fractal_airflow.execution.slurm.ssh_settings import (
+    CONNECT_S,
+    KEEPALIVE_S,
+    Host,
+    SshSettings,
+    known_key,
+)
 
 if TYPE_CHECKING:
     from paramiko import Channel, PKey, SSHClient
@@ -131,7 +137,7 @@ def _target_hook(settings: SshSettings) -> SSHHook:
     # Without a check no key is looked up, and none is added to the user's known_hosts either.
     hook.no_host_key_check = hook.allow_host_key_change = not settings.check_host_key
     if settings.check_host_key and hook.host_key is None:
-        hook.host_key = _known_key(settings)
+        hook.host_key = known_key(settings)
     return hook
 
 
@@ -176,19 +182,6 @@ def _load_key(path: Path, passphrase: str | None) -> PKey:
     if "PRIVATE KEY" not in text:
         raise ValueError("it is no private key")
     raise error or ValueError("it is of no known type")
-
-
-def _known_key(settings: SshSettings) -> Any:
-    """Return the login node's key of a file of known hosts, as OpenSSH finds it: with its port, or without."""
-    host = settings.host
-    known = paramiko.HostKeys()
-    with contextlib.suppress(OSError):
-        known.load(str(settings.known_hosts))
-    for name in (f"[{host.address}]:{host.port}", host.address):
-        found = known.lookup(name)
-        if found:
-            return next(iter(found.values()))
-    return None
 
 
 def _explained(settings: SshSettings, error: Exception) -> FractalAirflowError:

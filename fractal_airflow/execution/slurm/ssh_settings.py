@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import logging
 from collections.abc import Mapping
@@ -107,6 +108,21 @@ def read_settings(connection: Any, extra: Mapping[str, Any]) -> SshSettings:
         known_hosts=_known_hosts(conn_id, extra),
         check_host_key=_checks_host_key(extra),
     )
+
+
+def known_key(settings: SshSettings) -> Any:
+    """Return the machine's key of a file of known hosts, as OpenSSH finds it: with its port, or without."""
+    import paramiko
+
+    host = settings.host
+    known = paramiko.HostKeys()
+    with contextlib.suppress(OSError):
+        known.load(str(settings.known_hosts))
+    for name in (f"[{host.address}]:{host.port}", host.address):
+        found = known.lookup(name)
+        if found:
+            return next(iter(found.values()))
+    return None
 
 
 def quiet_logs() -> None:

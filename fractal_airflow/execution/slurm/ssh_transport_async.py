@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -20,7 +20,9 @@ from fractal_airflow.execution.slurm.framing import command_line, new_marker
 from fractal_airflow.execution.slurm.ssh_settings import (
     CONNECT_S,
     KEEPALIVE_S,
+    Host,
     SshSettings,
+    known_key,
     quiet_logs,
     read_settings,
 )
@@ -47,6 +49,9 @@ class _Opening:
             return False
         return not self.task.result().is_closed()
 
+    def gave(self, connection: SSHClientConnection) -> bool:
+        return self.is_usable() and self.task.done() and self.task.result() is connection
+
 
 class AsyncSshTransport(AsyncTransport):
     """
@@ -60,6 +65,7 @@ class AsyncSshTransport(AsyncTransport):
         self._conn_id = ssh_conn_id
         self._opening: _Opening | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._running = 0
         self._given_up: set[asyncio.Task[SSHClientConnection]] = set()
 
     async def run(
@@ -70,54 +76,66 @@ class AsyncSshTransport(AsyncTransport):
         line = command_line(argv, marker)
         try:
             async with asyncio.timeout(deadline_s), self._turns:
-                connection, process = await self._start(line)
-                try:
-                    code, stdout, stderr = await _finish(process, stdin)
-                finally:
-                    process.close()
+                return await self._run(line, marker, stdin)
         except TimeoutError:
             raise ssh_errors.late(self.where, deadline_s) from None
+
+    async def close(self) -> None:
+        """Close the connection; a later call opens a new one."""
+        self._drop()
+        if self._given_up:
+            await asyncio.wait(self._given_up, timeout=0)
+
+    async def _run(self, line: str, marker: str, stdin: bytes) -> Completed:
+        connection, process = await self._start(line)
+        self._running += 1
+        try:
+            code, stdout, stderr = await _finish(process, stdin)
         except _BROKEN as error:
             raise ssh_errors.cut(self.where, error) from error
+        finally:
+            self._running -= 1
+            process.close()
         if code is None and connection.is_closed():
             raise ssh_errors.cut(self.where, "it was closed")
         return ssh_errors.reply(self.where, marker, code, stdout, stderr)
 
-    async def close(self) -> None:
-        """Close the connection; a later call opens a new one."""
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            self._give_up(opening.task)
-        if self._given_up:
-            await asyncio.wait(self._given_up, timeout=0)
-
     async def _start(self, line: str) -> tuple[SSHClientConnection, SSHClientProcess[bytes]]:
-        """Start a command; a kept connection on which nothing starts because it is dead is replaced in passing."""
+        """Start a command; a kept connection that opens no channel for it any more is replaced in passing."""
         kept = self._opening is not None and self._opening.is_usable()
         connection = await self._connected()
         try:
             return connection, await _new_process(connection, line)
         except asyncssh.ChannelOpenError as error:
-            if not (kept and connection.is_closed()):
+            # sshd counts a command as long as it runs, even if nobody waits for it any more.
+            if not kept or (self._running and not connection.is_closed()):
                 raise ssh_errors.unreachable(self.where, error) from error
+        except _BROKEN as error:
+            raise ssh_errors.cut(self.where, error) from error
+        if self._opening is not None and self._opening.gave(connection):
+            self._drop()
         connection = await self._connected()
-        return connection, await _new_process(connection, line)
+        try:
+            return connection, await _new_process(connection, line)
+        except _BROKEN as error:
+            raise ssh_errors.unreachable(self.where, error) from error
 
     async def _connected(self) -> SSHClientConnection:
         if self._opening is None or not self._opening.is_usable():
-            if self._opening is not None:
-                self._give_up(self._opening.task)
+            self._drop()
             task = asyncio.create_task(self._open())
             task.add_done_callback(_look_at)
             self._opening = _Opening(task)
         # Whoever stops waiting leaves the connection to the others, and to the next call.
         return await asyncio.shield(self._opening.task)
 
-    def _give_up(self, task: asyncio.Task[SSHClientConnection]) -> None:
-        """Close a connection, even one that is still being made: asyncssh ends that in its own time."""
-        self._given_up.add(task)
-        task.add_done_callback(self._given_up.discard)
-        task.add_done_callback(_close_connection)
+    def _drop(self) -> None:
+        """Close the connection, even one that is still being made: asyncssh ends that in its own time."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            self._given_up.add(opening.task)
+            opening.task.add_done_callback(self._given_up.discard)
+            opening.task.add_done_callback(_close_connection)
 
     async def _open(self) -> SSHClientConnection:
         quiet_logs()
@@ -221,9 +239,19 @@ def _explained(settings: SshSettings, error: Exception) -> FractalAirflowError:
     if isinstance(error, _BAD_KEY):
         return ssh_errors.bad_key(settings, error)
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return ssh_errors.untrusted(settings, error, changed=False)
+        settings = replace(settings, host=_meant(settings, error))
+        changed = settings.host_key is not None or known_key(settings) is not None
+        return ssh_errors.untrusted(settings, error, changed=changed)
     if isinstance(error, asyncssh.PermissionDenied):
         return ssh_errors.refused(settings, error)
     if isinstance(error, (ValueError, asyncssh.ProtocolNotSupported, asyncssh.KeyExchangeFailed)):
         return ssh_errors.bad_settings(settings.conn_id, error)
     return ssh_errors.unreachable(settings.where, error)
+
+
+def _meant(settings: SshSettings, error: Exception) -> Host:
+    """Return the machine that an error names: perhaps a jump host."""
+    words = str(error).split()
+    return next(
+        (jump for jump in settings.jumps if jump.address in words or jump.name in words), settings.host
+    )
