@@ -15,9 +15,9 @@ RUN := .venv/bin/python
 BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # What the tests against real services start for themselves, and the Debian packages that have it.
-SERVICES := munged slurmctld slurmd slurmdbd sbatch sshd ssh sudo mariadbd redis-server docker-compose \
+SERVICES := munged slurmctld slurmd slurmdbd sbatch sshd ssh sudo tcsh fish mariadbd redis-server docker-compose \
 	shellcheck
-SERVICE_PACKAGES := munge slurmctld slurmd slurmdbd slurm-client openssh-server openssh-client sudo \
+SERVICE_PACKAGES := munge slurmctld slurmd slurmdbd slurm-client openssh-server openssh-client sudo tcsh fish \
 	mariadb-server redis-server docker-compose shellcheck
 
 # Installs a Debian package, or says who can: $(call apt_install,PACKAGE,REASON)

@@ -167,6 +167,25 @@ def test_calls_beside_one_that_hangs_go_on(login: Sshd) -> None:
     asyncio.run(story())
 
 
+def test_a_triggerer_notices_a_server_that_is_gone_before_the_deadline(
+    login: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fractal_airflow.execution.slurm.ssh_transport_async.KEEPALIVE_S", 0.5)
+
+    async def story() -> None:
+        transport = AsyncSshTransport("hpc_login")
+        call = asyncio.create_task(transport.run(["sleep", "1234"], deadline_s=100))
+        await asyncio.sleep(1)
+        login.freeze()
+        began = time.monotonic()
+        with pytest.raises(ClusterUnreachableError, match="broke in the middle"):
+            await call
+        assert time.monotonic() - began < 10
+        await transport.close()
+
+    asyncio.run(story())
+
+
 def test_whoever_is_cancelled_leaves_the_connection_to_others(login: Sshd) -> None:
     async def story() -> None:
         transport = AsyncSshTransport("hpc_login")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import getpass
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -130,12 +130,19 @@ class _Command:
         return Completed(code, b"", f"{argv[0]}: {error.strerror}\n".encode())
 
     def _no_sudo(self, complaint: str) -> ResourceError:
-        me = getpass.getuser()
+        me = _own_name()
         return ResourceError(
             f"{me} cannot run commands as the user {self._user!r} on {WHERE}: {complaint}. "
             f"Install sudo, and let {me} do it without a password, with a line in a file of /etc/sudoers.d: "
             f"{me} ALL=({self._user}) NOPASSWD: ALL"
         )
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user may have no name
+        return f"#{os.geteuid()}"
 
 
 def _surroundings() -> dict[str, Any]:

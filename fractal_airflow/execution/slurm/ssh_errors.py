@@ -15,7 +15,7 @@ _PORT = 22
 _LONGEST = 500
 
 # What sshd's half that starts commands says where the machine cannot start one now.
-_PASSING = (b"Resource temporarily unavailable", b"Cannot allocate memory", b"Too many open files", b"fork")
+_PASSING = (b"Resource temporarily unavailable", b"Cannot allocate memory", b"Too many open files", b"fork:")
 _NOLOGIN_CODE = 254  # sshd's, while there is a /etc/nologin
 
 
