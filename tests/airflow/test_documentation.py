@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fractal_airflow.execution.resource_config import load_resource_config
 from tests.services.airflow import AirflowHome
 from tests.services.task_environments import core_tasks
 
@@ -63,9 +64,19 @@ def test_the_snippets_of_the_readme_make_dags(
 
     dags = load_dags(airflow, airflow.dags)
 
-    assert set(dags) == {"nuclei", "screen"}
+    assert set(dags) == {"nuclei", "screen", "nuclei_on_hpc"}
     assert "0_project_image_hcs_plate.init" in dags["nuclei"]["tasks"]
     assert "nuclei.2_measure_features.merge" in dags["screen"]["tasks"]
+
+
+def test_the_resource_of_the_readme_is_one() -> None:
+    (snippet,) = re.findall(
+        r"^```json\n(.*?)```", (PROJECT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+    config = load_resource_config(json.loads(snippet))
+
+    assert (config.type, config.ssh_conn_id) == ("slurm_ssh", "hpc_ssh")
 
 
 def test_the_example_dags_are_documented_and_import_without_error(airflow: AirflowHome) -> None:
