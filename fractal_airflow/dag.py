@@ -190,7 +190,7 @@ class FractalTaskGroup(TaskGroup):
 
     def _mapped_run(self, batches: XComArg) -> Any:
         return RunBatchOperator.partial(
-            task_id="run", map_index_template="{{ label }}", **self._run_arguments("parallel")
+            task_id="run", map_index_template="{{ task.batch.label }}", **self._run_arguments("parallel")
         ).expand(batch=batches)
 
     def _run_arguments(self, half: Half) -> dict[str, Any]:

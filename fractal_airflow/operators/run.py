@@ -167,7 +167,6 @@ class RunUnitsOperator(FractalOperator):
 
         ti = context["ti"]
         index, label = assignment.batch["index"], assignment.batch["label"]
-        context["label"] = label  # type: ignore[typeddict-unknown-key]
         command = tuple(self.command)
         step_folder = run_folder(
             self._resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step_name

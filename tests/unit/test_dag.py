@@ -113,7 +113,7 @@ class TestWhatUsersSee:
     def test_mapped_instances_are_labelled_by_what_is_in_them(self) -> None:
         run = dag_of("Measure").get_task("0_measure.run")
 
-        assert run.partial_kwargs["map_index_template"] == "{{ label }}"
+        assert run.partial_kwargs["map_index_template"] == "{{ task.batch.label }}"
 
     def test_the_dag_documents_its_workflow(self) -> None:
         about = {"name": "Measure", "alias": "Spots", "description": "counts spots"}

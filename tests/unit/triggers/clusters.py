@@ -9,7 +9,7 @@ from typing import Any
 from fractal_airflow.execution.slurm.messages import Collected, JobRecord, JobStatus, PollItem
 from fractal_airflow.triggers.watcher import Link
 
-ENDED = JobStatus(state="COMPLETED", source="squeue", exit=0)
+ENDED = JobStatus(state="COMPLETED", source="squeue", exit=0, done=1)
 RUNNING = JobStatus(state="RUNNING", source="squeue", nodes="n1")
 WAITING = JobStatus(state="PENDING", source="squeue", reason="Resources")
 
