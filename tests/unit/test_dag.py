@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, TriggerRule
+from airflow.sdk.exceptions import ParamValidationError
 
 from fractal_airflow import FractalDag, FractalTaskGroup, FractalWorkflowGroup
 from fractal_airflow.dag import slug
 from fractal_airflow.exceptions import WorkflowError
+from fractal_airflow.operators.retries import FAILED_TASKS_TOO
 from fractal_airflow.run_parameters import run_parameters
 from tests.services.airflow import FAKE_TASKS
 from tests.unit.workflows import fake_package, step, workflow
@@ -251,6 +253,76 @@ class TestComposing:
             FractalTaskGroup(
                 "Measure", fake_package(), dataset="plate", args_parallel={"threshold": "{{ params.t }}"}
             )
+
+
+class TestWhere:
+    """Where units run: the whole workflow, or single tasks of it."""
+
+    STEPS = ("Measure", {"name": "Measure", "alias": "Again"}, "Project")
+
+    def resources(self, **options: Any) -> list[str]:
+        return [group.resource for group in dag_of(*self.STEPS, **options).groups]
+
+    def test_one_word_moves_a_workflow_to_a_cluster(self) -> None:
+        assert self.resources() == ["local"] * 3
+        assert self.resources(resource="hpc") == ["hpc"] * 3
+
+    def test_single_tasks_may_run_elsewhere(self) -> None:
+        assert self.resources(resources={"Project": "gpu"}) == ["local", "local", "gpu"]
+        assert self.resources(resource="hpc", resources={"Measure": "gpu"}) == ["gpu", "gpu", "hpc"]
+        assert self.resources(resource="hpc", resources={"Measure": "a", "Again": "b"}) == ["a", "b", "hpc"]
+
+    def test_all_parts_of_a_step_know_where_it_runs(self) -> None:
+        dag = dag_of("Measure", "Project", resource="hpc", resources={"Project": "gpu"})
+
+        for name in ("select", "init", "merge"):
+            assert dag.get_task(f"1_project.{name}").resource == "gpu"
+        assert dag.get_task("1_project.run").partial_kwargs["resource"] == "gpu"
+        assert dag.get_task("0_measure.run").partial_kwargs["resource"] == "hpc"
+
+    def test_a_task_that_is_not_in_the_workflow_is_an_error_that_names_those_that_are(self) -> None:
+        with pytest.raises(WorkflowError, match=r"no task 'Cellpose'; its tasks are 'Measure', 'Again'"):
+            self.resources(resources={"Cellpose": "gpu"})
+
+    def test_what_befalls_a_job_is_made_good_without_being_told(self) -> None:
+        dag = dag_of("Measure", "Project", resources={"Project": "hpc"})
+
+        assert dag.get_task("0_measure.run").retries == 0
+        for name in ("init", "run", "merge"):
+            assert dag.get_task(f"1_project.{name}").retries == 3
+
+    def test_what_the_author_says_of_retries_holds(self) -> None:
+        dag = dag_of("Measure", resource="hpc", default_args={"retries": 1})
+
+        assert dag.get_task("0_measure.run").retries == 1
+
+    def test_the_author_may_have_failing_tasks_tried_again(self) -> None:
+        dag = dag_of("Measure", retry_failed_tasks=True)
+
+        assert dag.get_task("0_measure.run").partial_kwargs["retry_policy"] is FAILED_TASKS_TOO
+
+    def test_a_run_on_a_cluster_may_choose_an_account_and_how_its_jobs_begin(self) -> None:
+        dag = dag_of("Measure", resources={"Measure": "hpc"}, slurm_account="imaging")
+
+        assert dag.params["slurm_account"] == "imaging"
+        assert dag.params["worker_init"] is None
+        run = dag.get_task("0_measure.run").partial_kwargs
+        assert (run["slurm_account"], run["worker_init"]) == (
+            "{{ params.slurm_account }}",
+            "{{ params.worker_init }}",
+        )
+
+    def test_a_run_on_this_machine_is_not_asked_for_them(self) -> None:
+        dag = dag_of("Measure", slurm_account="imaging")
+
+        assert not {"slurm_account", "worker_init"} & set(dag.params)
+
+    @pytest.mark.parametrize("account", ["a b", "x\n#SBATCH --uid=0"])
+    def test_an_account_that_cannot_be_one_is_refused(self, account: str) -> None:
+        with pytest.raises(WorkflowError, match="slurm_account"):
+            dag_of("Measure", resource="hpc", slurm_account=account)
+        with pytest.raises(ParamValidationError):
+            dag_of("Measure", resource="hpc").params.get_param("slurm_account").resolve(account)
 
 
 def test_a_workflow_file_is_found_beside_the_file_of_the_dag(
