@@ -123,7 +123,8 @@ def dump_outcomes(
     """Return the small JSON form of a batch's outcomes, in the order of its units.
 
     What follows from the folder (the log paths) is left out, and so are empty outputs; above the limit
-    only the folder is named, and :func:`load_outcomes` reads the results from there.
+    only the folder is named, with the errors that are not in there, and :func:`load_outcomes` reads the
+    results from there.
     """
     hosts = {outcome.host for outcome in outcomes}
     host = hosts.pop() if len(hosts) == 1 else None
@@ -131,7 +132,20 @@ def dump_outcomes(
     data = {"folder": folder, "count": len(items), **({"host": host} if host else {}), "outcomes": items}
     if len(json.dumps(data)) <= limit_bytes:
         return data
-    return {"folder": folder, "count": len(items)}
+    return {"folder": folder, "count": len(items), **_errors_of_jobs(outcomes, limit_bytes)}
+
+
+def _errors_of_jobs(outcomes: Sequence[Outcome], limit_bytes: int) -> dict[str, Any]:
+    """Return the errors of units that left no result, since no folder knows them; as many as there is room for."""
+    errors: dict[str, list[str]] = {}
+    room = limit_bytes // 2
+    for index, outcome in enumerate(outcomes):
+        if outcome.error is not None and outcome.started_at is None:
+            errors[str(index)] = [outcome.error.kind, outcome.error.message]
+            room -= len(json.dumps(errors[str(index)]))
+            if room < 0:
+                break
+    return {"errors": errors} if errors else {}
 
 
 def _dump_outcome(outcome: Outcome, common_host: str | None) -> dict[str, Any]:
@@ -156,7 +170,11 @@ def load_outcomes(
     """
     folder = str(data["folder"])
     if "outcomes" not in data:
-        return read_outcomes(folder, int(data["count"]))
+        outcomes = read_outcomes(folder, int(data["count"]))
+        for index, error in data.get("errors", {}).items():
+            if outcomes[int(index)].error:
+                outcomes[int(index)] = replace(outcomes[int(index)], error=UnitError(*error))
+        return outcomes
     return [
         _load_outcome(item, log_path(folder, index), data.get("host"))
         for index, item in enumerate(data["outcomes"])

@@ -102,9 +102,12 @@ def reject(folder: str, index: int, message: str) -> None:
         write_json(path, {**state, "taken": False})
 
 
-def results_of(folder: str) -> dict[int, dict[str, Any]]:
-    """Return the last result line of each unit that has one."""
-    return read_results(os.path.join(folder, RESULTS_FILE))
+def results_of(folder: str, start: int = 0) -> dict[int, dict[str, Any]]:
+    """Return the last result line of each unit that has one.
+
+    :param start: the place in the results file from which on lines count.
+    """
+    return read_results(os.path.join(folder, RESULTS_FILE), start)
 
 
 def _may_adopt(folder: str, generation: str) -> bool:

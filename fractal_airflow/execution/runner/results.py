@@ -10,14 +10,18 @@ from typing import Any
 SYNC_SECONDS = 0.5  # results are flushed to disk at least this often, and at the end
 
 
-def read_results(path: str) -> dict[int, dict[str, Any]]:
-    """Return the last line of each unit; a torn line, from a crash, counts as not there."""
+def read_results(path: str, start: int = 0) -> dict[int, dict[str, Any]]:
+    """Return the last line of each unit; a torn line, from a crash, counts as not there.
+
+    :param start: the place in the file from which on lines count.
+    """
     results = {}
     try:
         file = open(path, "rb")  # noqa: SIM115
     except FileNotFoundError:
         return {}
     with file:
+        file.seek(start)
         for line in file:
             try:
                 result = json.loads(line)

@@ -57,6 +57,18 @@ def test_large_outcomes_are_a_reference_to_their_folder() -> None:
     assert asked == [(FOLDER, 100)]
 
 
+def test_errors_that_are_in_no_folder_travel_beside_the_reference_to_it() -> None:
+    lost = UnitError("node", "its machine failed")
+    before = [*outcomes(1, output={"n": "x" * 5000}), Outcome("failed", error=lost)]
+    data = json.loads(json.dumps(dump_outcomes(before, FOLDER, limit_bytes=1000)))
+
+    def read(folder: str, count: int) -> list[Outcome]:
+        return [before[0], Outcome("failed", error=UnitError("job", "no result"))]
+
+    assert data == {"folder": FOLDER, "count": 2, "errors": {"1": ["node", "its machine failed"]}}
+    assert load_outcomes(data, read_outcomes=read)[1].error == lost
+
+
 def test_an_error_message_carries_the_end_of_the_log_and_where_it_is() -> None:
     line = {
         "index": 3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -11,17 +12,18 @@ from ..usage import USAGE_FILE
 from . import accounting, queue
 from .errors import ProgramError, writing
 from .poll import read_exit
-from .records import cancelled_by, read_record, write_record
+from .records import cancelled_by, read_record, started_from, write_record
 
 TAIL_BYTES = 4000
 TAIL_LINES = 30
+MOST_LOG_TAILS = 5
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
     """Return the results, and everything that explains the end of a job, if there was one."""
     folder: str = request["folder"]
     job_id: str | None = request["job_id"]
-    found = last_results(folder, request["count"])
+    found = last_results(folder, request["count"], started_from(folder, job_id).get("offset", 0))
     complete = all(result["status"] == "done" for result in found) and len(found) == request["count"]
     job = describe_job(job_id, needed=not complete) if job_id else None
     taken = bool(request.get("take")) and complete
@@ -37,6 +39,7 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
         "stderr_tail": tail(os.path.join(folder, f"slurm-{job_id}.err")) if job_id else "",
         "cancelled_by": cancelled_by(folder, job_id) if job_id else None,
         "usage": read_usage(folder, job_id),
+        "log_tails": log_tails(folder, request["count"], {result["index"] for result in found}),
         "taken": taken,
     }
 
@@ -46,12 +49,32 @@ def results(request: dict[str, Any]) -> dict[str, Any]:
     return {"results": last_results(request["folder"], request["count"])}
 
 
-def last_results(folder: str, count: int) -> list[dict[str, Any]]:
-    """Return the last result of each unit that has one, in their order."""
+def last_results(folder: str, count: int, since: int = 0) -> list[dict[str, Any]]:
+    """Return the last result of each unit that has one, in their order.
+
+    :param since: the place in the results file from which on failures count: earlier ones were to be tried
+        again.
+    """
     with suppress(OSError):
         os.listdir(folder)  # has a shared file system look for files that have just been made
     found = attempts.results_of(folder)
+    if since:
+        news = attempts.results_of(folder, since)
+        found = {index: line for index, line in found.items() if index in news or line["status"] == "done"}
     return [found[index] for index in range(count) if index in found]
+
+
+def log_tails(folder: str, count: int, ended: Collection[int]) -> dict[str, str]:
+    """Return the ends of the logs of units that were started and have no result; of a few, if they are many."""
+    tails: dict[str, str] = {}
+    for index in range(count):
+        if len(tails) == MOST_LOG_TAILS:
+            break
+        if index not in ended:
+            text = tail(os.path.join(folder, f"{index}-log.txt"))
+            if text:
+                tails[str(index)] = text
+    return tails
 
 
 def describe_job(job_id: str, *, needed: bool) -> dict[str, Any] | None:

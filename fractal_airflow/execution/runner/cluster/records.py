@@ -15,7 +15,8 @@ def read_record(folder: str) -> dict[str, Any]:
     """Return the record of the last submission; an empty one if there is none.
 
     ``id`` (None from before the submission until its end is known), ``name``, ``generation``,
-    ``submitted_at``; ``collected`` once its results were asked for; ``former``, the jobs before it.
+    ``submitted_at``; ``before``, what results there were; ``collected`` once its results were asked for;
+    ``former``, the jobs before it.
     """
     try:
         return read_json(os.path.join(folder, JOB_FILE))
@@ -42,6 +43,13 @@ def new_record(folder: str, name: str, generation: str) -> dict[str, Any]:
         "submitted_at": round(time.time(), 3),
         "former": former,
     }
+
+
+def started_from(folder: str, job_id: str | None) -> dict[str, int]:
+    """Return the results that there were before a job: how many good ones, and how long the file was."""
+    record = read_record(folder)
+    before: dict[str, int] = record.get("before", {}) if job_id and record.get("id") == job_id else {}
+    return before
 
 
 def note_cancelled(folder: str, job_id: str, by: str) -> None:

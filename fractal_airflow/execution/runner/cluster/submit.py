@@ -14,7 +14,7 @@ from .lock import batch_lock
 from .names import is_of, is_of_attempt, job_name
 from .poll import progress
 from .queue import Job, read_queue
-from .records import cancelled_by, new_record, note_cancelled, read_record, write_record
+from .records import cancelled_by, new_record, note_cancelled, read_record, started_from, write_record
 from .sbatch import SCRIPT_FILE, submit_job
 
 FORMER_SECONDS = 45.0  # how long the job of an earlier generation may take to be gone
@@ -33,20 +33,22 @@ def submit(request: dict[str, Any]) -> dict[str, Any]:
         with writing(batch_folder):
             refuse_if_overtaken(batch_folder, generation, started)
             folder = attempts.open_attempt(batch_folder, batch, request["units"], generation).folder
-        done = done_count(folder, batch["count"])
-        reply = {"folder": folder, "count": batch["count"], "done": done, "complete": False, "job": None}
-        reply["offset"] = progress(folder, 0)["offset"]
-        if done == batch["count"]:
+        before = {
+            "offset": progress(folder, 0)["offset"],
+            "done": done_count(folder, batch["count"]),
+        }
+        reply = {"folder": folder, "count": batch["count"], **before, "complete": False, "job": None}
+        if before["done"] == batch["count"]:
             return {**reply, "complete": True}
         name = job_name(request["name_prefix"], folder, generation)
         job = find_job(folder, generation, again=request.get("again", False))
         if job:
-            return {**reply, "job": {**job, "adopted": True}}
+            return {**reply, **started_from(folder, job["id"]), "job": {**job, "adopted": True}}
         with writing(folder):
             attempts.update_batch(folder, batch)
             with open(os.path.join(folder, SCRIPT_FILE), "w", encoding="utf-8") as file:
                 file.write(request["script"])
-        job_id = submit_once(folder, name, generation, lock_fds)
+        job_id = submit_once(folder, name, generation, before, lock_fds)
         return {**reply, "job": {"id": job_id, "name": name, "adopted": False}}
 
 
@@ -118,8 +120,9 @@ def adopt(folder: str, generation: str, job: Job) -> None:
     """Record a job that was found in the queue: the one who submitted it may have been cut off."""
     record = read_record(folder)
     if record.get("id") != job.id:
+        more = {"before": record["before"]} if "before" in record else {}
         with writing(folder):
-            write_record(folder, {**new_record(folder, job.name, generation), "id": job.id})
+            write_record(folder, {**new_record(folder, job.name, generation), "id": job.id, **more})
 
 
 def unseen_end(
@@ -150,12 +153,15 @@ def unseen_end(
     return None
 
 
-def submit_once(folder: str, name: str, generation: str, lock_fds: Sequence[int]) -> str:
+def submit_once(
+    folder: str, name: str, generation: str, before: dict[str, int], lock_fds: Sequence[int]
+) -> str:
     """Submit the job, and record it before and after.
 
+    :param before: what results there are already.
     :raises ProgramError: if SLURM did not take it, or did not say whether it did.
     """
-    record = new_record(folder, name, generation)
+    record = {**new_record(folder, name, generation), "before": before}
     with writing(folder):
         write_record(folder, record)
     try:

@@ -88,8 +88,38 @@ def test_a_rejected_output_is_a_failure_that_is_run_again(program: Program, slur
     program.submit()
     program.finish(0, 1)
     program.ask("settle", folder=str(program.attempt), reject={"1": "the output is a list"})
+    slurm.set("101", state="COMPLETED")
     assert [each["status"] for each in collect(program)["results"]] == ["done", "failed"]
     assert program.submit()["done"] == 1
+
+
+def test_failures_of_an_earlier_job_are_none_of_this_one(program: Program, slurm: FakeSlurm) -> None:
+    program.submit(units=3)
+    program.finish(0, failed=(1, 2))
+    slurm.set("101", state="FAILED")
+    program.ask("collect", folder=str(program.attempt), count=3, job_id="101")
+    program.submit(units=3)
+    program.finish(failed=(2,))
+    slurm.set("102", state="NODE_FAIL")
+    found = program.ask("collect", folder=str(program.attempt), count=3, job_id="102")["results"]
+    assert [(each["index"], each["status"]) for each in found] == [(0, "done"), (2, "failed")]
+
+
+def test_a_retry_that_adopts_a_job_is_told_what_there_was_before_the_job(program: Program) -> None:
+    program.submit()
+    program.finish(0)
+    retry = program.submit()
+    assert retry["job"]["adopted"]
+    assert (retry["done"], retry["offset"]) == (0, 0)
+
+
+def test_units_that_were_started_and_have_no_result_show_the_end_of_their_logs(program: Program) -> None:
+    program.submit(units=3)
+    program.finish(0)
+    for index in (0, 1):
+        (program.attempt / f"{index}-log.txt").write_text("=== begins\nat image 7\n")
+    reply = program.ask("collect", folder=str(program.attempt), count=3, job_id="101")
+    assert reply["log_tails"] == {"1": "=== begins\nat image 7"}
 
 
 def test_complete_results_can_be_taken_later(program: Program) -> None:
