@@ -22,6 +22,7 @@ from fractal_airflow.execution.findings import Finding, is_well
 from fractal_airflow.execution.local import LocalResource
 from fractal_airflow.execution.resource import BatchCall, make_resource
 from fractal_airflow.execution.resource_config import ResourceConfig, load_resource_config
+from fractal_airflow.execution.runner.cluster.check import CHECK_FOLDER
 from fractal_airflow.hooks.fractal import FractalHook
 
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -120,7 +121,7 @@ def _check_local(config: ResourceConfig) -> Iterator[Finding]:
     resource = make_resource(config)
     assert isinstance(resource, LocalResource)
     folder = Path(config.work_dir)
-    place = folder / ".fractal" / "check" / secrets.token_hex(6)
+    place = folder / CHECK_FOLDER / secrets.token_hex(6)
     call = BatchCall(
         units=[{}],
         command=("/bin/sh", "-c", "exit 0"),

@@ -18,6 +18,7 @@ from fractal_airflow.exceptions import (
 from fractal_airflow.execution.findings import Finding, is_well, sentence
 from fractal_airflow.execution.resource import BatchCall
 from fractal_airflow.execution.resource_config import ResourceConfig, load_resource_config
+from fractal_airflow.execution.runner.cluster.check import CHECK_FOLDER
 from fractal_airflow.execution.slurm.check import judge, judge_pending, judge_round_trips
 from fractal_airflow.execution.slurm.messages import PollItem, Submitted
 from fractal_airflow.execution.slurm.resource import SlurmResource
@@ -77,7 +78,7 @@ class ClusterCheck:
         :param meta: what it asks for, over the resource's configuration.
         :param wait_s: how long it may wait for its start.
         """
-        folder = f"{self._config.work_dir}/.fractal/check/{secrets.token_hex(6)}"
+        folder = f"{self._config.work_dir}/{CHECK_FOLDER}/{secrets.token_hex(6)}"
         call = BatchCall(
             units=[{}],
             command=("/bin/sh", "-c", f"sleep {SECONDS_OF_JOB}"),

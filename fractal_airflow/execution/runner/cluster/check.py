@@ -13,11 +13,11 @@ from typing import Any
 
 from . import commands
 from .errors import ProgramError
-from .names import job_name
 from .queue import parse_memory_mb, parse_seconds, read_queue
-from .sbatch import SCRIPT_FILE, submit_job
 
-CHECK_FOLDER = os.path.join(".fractal", "check")
+CHECK_FOLDER = os.path.join(
+    ".fractal", "check"
+)  # in the work folder; a check's job is a batch like any other
 OLD_SECONDS = 3600.0
 
 # What each is asked; `sbatch` and `scancel` are not asked anything that changes something.
@@ -40,6 +40,7 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
     """Try everything that will be needed; what fails is part of the reply, and stops nothing else."""
     answers = {name: question(name, arguments) for name, arguments in _QUESTIONS.items()}
     queue = time_queue()
+    remove_old(os.path.join(request["work_dir"], CHECK_FOLDER))
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "executable": sys.executable,
@@ -54,7 +55,6 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
         "partitions": parse_partitions(answers["sinfo"]["out"]),
         "limits": parse_limits(answers["scontrol"]["out"]),
         "work_dir": check_folder(request["work_dir"]),
-        **submit_probe(request["work_dir"], request.get("script")),
     }
 
 
@@ -133,28 +133,8 @@ def check_folder(work_dir: str) -> dict[str, Any]:
     return {"writable": True, "error": None, "free_mb": free_mb}
 
 
-def submit_probe(work_dir: str, script: str | None) -> dict[str, Any]:
-    """Submit a short job in a folder of its own: ``poll`` and ``collect`` tell its end as any job's."""
-    if script is None:
-        return {"job": None, "job_error": None}
-    try:
-        folder = os.path.join(work_dir, CHECK_FOLDER, secrets.token_hex(6))
-        os.makedirs(folder)
-        remove_old(os.path.dirname(folder))
-        with open(os.path.join(folder, SCRIPT_FILE), "w", encoding="utf-8") as file:
-            file.write(script)
-        name = job_name("fractal-check", folder, "")
-        clock = time.monotonic()
-        job = {"id": submit_job(folder, name), "name": name, "folder": folder}
-    except ProgramError as error:
-        return {"job": None, "job_error": error.reply()}
-    except OSError as error:
-        return {"job": None, "job_error": ProgramError("folder", str(error)).reply()}
-    return {"job": {**job, "seconds": round(time.monotonic() - clock, 3)}, "job_error": None}
-
-
 def remove_old(folder: str) -> None:
-    """Remove what former checks have left."""
+    """Remove what the jobs of former checks have left, which failed."""
     with suppress(OSError):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from fractal_airflow.execution.runner.cluster.check import parse_limits, parse_partitions
-from tests.unit.execution.cluster_program.calls import SCRIPT, Program
+from tests.unit.execution.cluster_program.calls import Program
 from tests.unit.execution.cluster_program.fake_slurm import FakeSlurm
 
 SINFO = """\
@@ -24,7 +26,7 @@ def test_everything_is_tried(program: Program, slurm: FakeSlurm) -> None:
     slurm.say("sinfo", out=SINFO)
     slurm.say("scontrol", out=CONFIG)
     slurm.say("sacct", code=1, err="Slurm accounting storage is disabled\n")
-    reply = program.ask("check", work_dir=str(program.work_dir), script=SCRIPT)
+    reply = program.ask("check", work_dir=str(program.work_dir))
     assert reply["slurm"] == "22.05.8"
     assert reply["commands"]["sbatch"]["path"] == str(slurm.bin / "sbatch")
     assert reply["commands"]["sacct"]["error"] == "sacct says: Slurm accounting storage is disabled"
@@ -32,37 +34,25 @@ def test_everything_is_tried(program: Program, slurm: FakeSlurm) -> None:
     assert reply["limits"]["MaxJobCount"] == "10000"
     assert [partition["name"] for partition in reply["partitions"]] == ["main", "gpu"]
     assert reply["work_dir"]["writable"]
-    assert slurm.jobs[reply["job"]["id"]]["folder"] == reply["job"]["folder"]
 
 
 def test_what_fails_stops_nothing_else(program: Program, slurm: FakeSlurm) -> None:
     program.work_dir.touch()
     slurm.remove_command("sbatch")
     slurm.say("squeue", code=1, err="slurm_load_jobs error: Unable to contact slurm controller\n")
-    reply = program.ask("check", work_dir=str(program.work_dir), script=SCRIPT)
+    reply = program.ask("check", work_dir=str(program.work_dir))
     assert "there is no sbatch" in reply["commands"]["sbatch"]["error"]
     assert "Unable to contact" in reply["queue"]["error"]
     assert not reply["work_dir"]["writable"]
-    assert reply["job_error"]["kind"] == "folder"
 
 
-def test_a_refused_job_is_told_with_the_option_at_fault(program: Program, slurm: FakeSlurm) -> None:
-    slurm.say("sbatch", code=1, err="sbatch: error: Invalid --mem specification\n")
-    reply = program.ask("check", work_dir=str(program.work_dir), script=SCRIPT)
-    assert reply["job"] is None
-    assert (reply["job_error"]["kind"], reply["job_error"]["option"]) == ("refused", "mem")
-
-
-def test_the_end_of_the_checks_job_is_polled_and_collected_like_any(
-    program: Program, slurm: FakeSlurm
-) -> None:
-    job = program.ask("check", work_dir=str(program.work_dir), script=SCRIPT)["job"]
-    slurm.set(job["id"], state="COMPLETED")
-    jobs = [{"id": job["id"], "folder": job["folder"], "offset": 0}]
-    assert program.ask("poll", jobs=jobs)["jobs"][job["id"]]["state"] == "COMPLETED"
-    assert (
-        program.ask("collect", folder=job["folder"], count=0, job_id=job["id"])["job"]["state"] == "COMPLETED"
-    )
+def test_what_failed_checks_have_left_goes_after_an_hour(program: Program, slurm: FakeSlurm) -> None:
+    old, young = (program.work_dir / ".fractal" / "check" / name for name in ("old", "young"))
+    for folder in (old, young):
+        (folder / "job" / "1").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    program.ask("check", work_dir=str(program.work_dir))
+    assert (old.exists(), young.exists()) == (False, True)
 
 
 def test_partitions_are_read() -> None:

@@ -51,8 +51,6 @@ FACTS: dict[str, Any] = {
         **{"SelectTypeParameters": "CR_CORE_MEMORY", "PreemptMode": "OFF"},
     },
     "work_dir": {"writable": True, "error": None, "free_mb": 80498},
-    "job": None,
-    "job_error": None,
 }
 
 
