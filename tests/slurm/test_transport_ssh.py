@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,10 +80,11 @@ def test_known_hosts_may_be_hashed_without_a_port_or_elsewhere(
         elsewhere.write_text(line)
         extra = {"key_file": str(login.key_file), "known_hosts": str(elsewhere)}
         assert connect(login.connection(**extra)).run(["true"]).code == 0
-    hashed = (
-        "|1|HwBUK+8D7qi6Ux2hdjgCUhdJoMs=|lPOJdHvn7z4S0c7Ns6dhQwJ0jTM= " + login.host_key + "\n"
-    )  # of another host
-    elsewhere.write_text(hashed)
+    elsewhere.write_text(login.known_hosts_line)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", elsewhere], check=True, capture_output=True)
+    assert login.address not in elsewhere.read_text()
+    assert connect(login.connection(**extra)).run(["true"]).code == 0
+    elsewhere.write_text(f"another.host {login.host_key}\n")
     with pytest.raises(ResourceError, match="is not known"):
         connect(login.connection(**extra)).run(["true"])
 
