@@ -115,7 +115,7 @@ class Scheduler:
             note(f"no warm start: {warm.over}")
             warm.close()
             self.warm = None
-        if lost:
+        if lost and not self.is_told_to_end():
             self.end_strays()
             self.pending.extendleft(sorted(lost, reverse=True))
 
@@ -139,22 +139,25 @@ class Scheduler:
     def add(self, ended: Ended) -> None:
         """Write the result of a unit."""
         self.gpus.give_back(ended.unit)
-        if self.was_told_to_end(ended):
-            return
+        if was_asked_to_end(ended) and self.is_told_to_end():
+            return  # it has no result then, and runs again after a requeue
         result = result_of(self.batch, ended)
         if "error" in result:
             self.failed.add(ended.unit)
         self.usage.saw(ended.measures.get("max_rss_mb", 0.0))
         self.results.add(ended.unit, result)
 
-    def was_told_to_end(self, ended: Ended) -> bool:
-        """Tell whether a unit was killed by a signal that went to this process, too: it has no result then.
+    def is_told_to_end(self) -> bool:
+        """Tell whether a signal that ended another process of this job comes to this one, too.
 
-        SLURM sends such signals to all processes of a job, one after another.
+        SLURM sends signals to all processes of a job, one after another.
         """
-        if not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) not in _ENDING_SIGNALS:
-            return False
         deadline = time.monotonic() + SAME_SIGNAL_SECONDS
         while not self.ending and (left := deadline - time.monotonic()) > 0:
             self.ending = is_ending(self.signals.wait(left))
         return self.ending
+
+
+def was_asked_to_end(ended: Ended) -> bool:
+    """Tell whether a unit was ended by a signal that asks for the end."""
+    return os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) in _ENDING_SIGNALS
