@@ -19,7 +19,7 @@ from fractal_airflow.cli.connections import look_into_airflows_database
 from fractal_airflow.exceptions import FractalAirflowError
 
 # A pipe has no width: nothing is to be cut, or folded, there.
-PIPE_WIDTH = 1_000_000
+_PIPE_WIDTH = 1_000_000
 
 
 def command(function: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -75,7 +75,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output
     for row in rows:
         table.add_row(*(escape(as_text(row.get(column))) for column in columns))
     console = Console(emoji=False)
-    console.print(table) if console.is_terminal else Console(width=PIPE_WIDTH, emoji=False).print(table)
+    console.print(table) if console.is_terminal else Console(width=_PIPE_WIDTH, emoji=False).print(table)
 
 
 def counted(number: int, noun: str) -> str:

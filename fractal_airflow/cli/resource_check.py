@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fractal_airflow.cli.output import PIPE_WIDTH, command, print_json, size_text
+from fractal_airflow.cli.output import command, print_json, size_text
 from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.findings import Finding, is_well
 from fractal_airflow.execution.local import LocalResource
@@ -82,16 +82,17 @@ def summary(findings: list[Finding]) -> str:
 
 def print_finding(finding: Finding) -> None:
     """Print a finding, and below it what to do."""
+    advice = [f"→ {finding.advice}"] if finding.advice else []
     console = Console(emoji=False, highlight=False)
     if not console.is_terminal:
-        console = Console(emoji=False, highlight=False, width=PIPE_WIDTH)
+        text = "\n".join([finding.message, *advice]).replace("\n", "\n" + 24 * " ")
+        print(f"{finding.status:<8}  {finding.check:<12}  {text}")
+        return
     table = Table.grid(padding=(0, 2))
     table.add_column(width=8, style=_STYLES[finding.status])
     table.add_column(width=12)
     table.add_column(overflow="fold")
-    table.add_row(finding.status, finding.check, escape(finding.message))
-    if finding.advice:
-        table.add_row("", "", f"→ {escape(finding.advice)}")
+    table.add_row(finding.status, finding.check, "\n".join(map(escape, [finding.message, *advice])))
     console.print(table)
 
 

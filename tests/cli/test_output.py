@@ -66,6 +66,8 @@ def test_counted() -> None:
         ),
         *(["dataset", name] for name in ("restore", "delete")),
         ["clean"],
+        ["resource"],
+        ["resource", "check"],
         ["workflow", "check"],
         ["package", "show"],
     ],
