@@ -43,8 +43,9 @@ _TRACES: tuple[tuple[ErrorKind, str], ...] = (
     ("time", r"\*\*\* .* CANCELLED AT .* DUE TO TIME LIMIT"),
     ("node", r"\*\*\* .* CANCELLED AT .* DUE TO NODE FAILURE"),
     ("preempted", r"\*\*\* .* CANCELLED AT .* DUE TO PREEMPTION"),
-    ("cancelled", r"\*\*\* .* CANCELLED AT \S+ \*\*\*"),
 )
+# Said of jobs that are cancelled, but also of those that are killed for their memory.
+_TRACE_OF_ANY_KILL = r"\*\*\* .* CANCELLED AT \S+ \*\*\*"
 
 
 def plain_state(state: str) -> str:
@@ -86,7 +87,9 @@ def traced_kind(stderr_tail: str) -> ErrorKind | None:
         for match in re.finditer(pattern, stderr_tail, re.IGNORECASE):
             if found is None or match.start() > found[0]:
                 found = match.start(), kind
-    return found[1] if found else None
+    if found:
+        return found[1]
+    return "cancelled" if re.search(_TRACE_OF_ANY_KILL, stderr_tail) else None
 
 
 _WAITS = {

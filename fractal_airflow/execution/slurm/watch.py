@@ -130,9 +130,8 @@ class JobWatch:
     def _progress_line(self, now: float) -> str:
         self._to_show = False
         ended = min(self._count, self._done_before + self._done + self._failed)
-        return progress_line(
-            ended, self._count, self._failed, self._done_before, now - (self._first_run_at or now)
-        )
+        ran_s = 0.0 if self._first_run_at is None else now - self._first_run_at
+        return progress_line(ended, self._count, self._failed, self._done_before, ran_s)
 
     def _last_words(self) -> list[str]:
         return [self._progress_line(self._shown_at)] if self._to_show else []
