@@ -15,6 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .results import read_results
@@ -165,7 +166,12 @@ def write_json(path: str, data: Mapping[str, Any]) -> None:
 
     :raises OSError: if it cannot be written.
     """
-    unfinished = f"{path}.new"
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=1) + "\n")
-    os.replace(unfinished, path)
+    unfinished = f"{path}.new-{secrets.token_hex(4)}"  # several may write at a time
+    try:
+        with open(unfinished, "w", encoding="utf-8") as file:
+            file.write(json.dumps(data, indent=1) + "\n")
+        os.replace(unfinished, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from . import commands
-from .queue import ENDED_STATES, first_word, parse_memory_mb, parse_seconds
+from .queue import ENDED_STATES, first_word, parse_limit, parse_memory_mb, parse_seconds
 
 DEADLINE_SECONDS = 20.0  # it is asked for more, not for what must be known
 
@@ -97,6 +97,6 @@ def describe(record: Record) -> dict[str, Any]:
         "seconds": record.seconds,
         "requested_mem_mb": record.memory_mb,
         "requested_cpus": record.cpus,
-        "time_limit": parse_seconds(record.time_limit),
+        "time_limit": parse_limit(record.time_limit),
         "max_rss_mb": record.max_rss_mb,
     }

@@ -30,7 +30,8 @@ def cancel(request: dict[str, Any]) -> dict[str, Any]:
         for item in wanted:
             if not item.get("id"):  # a submission may be under way: have it come to its end first
                 wait_for_submission(stack, item["folder"])
-        found = {job.id: folder for item in wanted for job, folder in jobs_of(item, live_jobs())}
+        live = live_jobs()
+        found = {job.id: folder for item in wanted for job, folder in jobs_of(item, live)}
     return {"cancelled": cancel_found(found, by)}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import commands
 from .errors import ProgramError
-from .queue import parse_memory_mb, parse_seconds, read_queue
+from .queue import parse_limit, parse_memory_mb, read_queue
 
 CHECK_FOLDER = os.path.join(
     ".fractal", "check"
@@ -101,7 +101,7 @@ def parse_partitions(text: str) -> list[dict[str, Any]]:
                     "name": name.rstrip("*"),
                     "default": name.endswith("*"),
                     "available": available == "up",
-                    "time_limit": parse_seconds(time_limit),
+                    "time_limit": parse_limit(time_limit),
                     "nodes": _number(nodes),
                     "cpus": _number(cpus),
                     "mem_mb": parse_memory_mb(memory.rstrip("+")),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..attempts import RESULTS_FILE
 from .accounting import read_accounting
 from .cancel import scancel
+from .errors import ProgramError
 from .queue import Job, by_id, read_queue
 from .records import read_record
 
@@ -54,7 +56,8 @@ def cancel_twins(wanted: Sequence[dict[str, Any]], queue: Sequence[Job]) -> None
         if len(twins) > 1 and watched:
             own = read_record(folders[watched[0].id]).get("id")
             if own in {job.id for job in twins}:
-                scancel([job.id for job in twins if job.id != own])
+                with suppress(ProgramError):  # the next poll finds it again
+                    scancel([job.id for job in twins if job.id != own])
 
 
 def read_exit(folder: str, job_id: str) -> int | None:

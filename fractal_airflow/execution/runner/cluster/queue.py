@@ -21,6 +21,7 @@ _FIELDS = (
     "jobid", "state", "reason", "exit_code", "nodelist", "restartcnt", "timeused", "timelimit", "tres-alloc",
     "name",
 )  # fmt: skip
+_UNLIMITED_SECONDS = 365 * 86400  # what SLURM notes for a job that has started without a limit
 _FORMAT = ",".join(f"{field}:|" for field in _FIELDS[:-1]) + ",name:"
 
 
@@ -114,6 +115,12 @@ def parse_seconds(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+def parse_limit(text: str) -> int | None:
+    """Return a time limit in seconds; None if there is none."""
+    seconds = parse_seconds(text)
+    return None if seconds is None or seconds >= _UNLIMITED_SECONDS else seconds
+
+
 def parse_memory_mb(text: str) -> float | None:
     """Return an amount of memory that SLURM shows, in MB; None if it is none.
 
@@ -146,5 +153,5 @@ def describe(job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "requested_mem_mb": job.memory_mb,
         "requested_cpus": job.cpus,
-        "time_limit": parse_seconds(job.time_limit),
+        "time_limit": parse_limit(job.time_limit),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -74,7 +75,8 @@ def submit_job(folder: str, name: str, pass_fds: Sequence[int] = ()) -> str:
     job_id = parse_id(ran.out)
     if ran.code == 0 and job_id:
         return job_id
-    raise refusal(ran)
+    with open(os.path.join(folder, SCRIPT_FILE), encoding="utf-8") as file:
+        raise refusal(ran, file.read())
 
 
 def parse_id(text: str) -> str | None:
@@ -83,8 +85,11 @@ def parse_id(text: str) -> str | None:
     return next((text for text in reversed(ids) if text.isdecimal()), None)
 
 
-def refusal(ran: Ran) -> ProgramError:
-    """Return why SLURM did not take a job."""
+def refusal(ran: Ran, script: str = "") -> ProgramError:
+    """Return why SLURM did not take a job.
+
+    :param script: the job's, with its options.
+    """
     said = ran.err
     if ran.code == 0:
         message = f"sbatch printed no job id: {ran.out.strip()} {said.strip()}"
@@ -97,12 +102,14 @@ def refusal(ran: Ran) -> ProgramError:
         return ProgramError("controller", ran.words, maybe_accepted=True)
     if _has(said, _NOT_REACHED) or _has(said, _AUTHENTICATION):
         return ProgramError("controller", ran.words)
-    option = option_at_fault(said)
+    option = option_at_fault(said, script)
     return ProgramError("refused", ran.words, **({"option": option} if option else {}))
 
 
-def option_at_fault(said: str) -> str | None:
+def option_at_fault(said: str, script: str = "") -> str | None:
     """Return the option that a refusal is about, as ``meta`` spells it; None where that is not known."""
+    if "nvalid node name" in said and "--exclude" in script:
+        return "nodelist or exclude" if "--nodelist" in script else "exclude"
     for pattern in (r"(?:unrecognized|ambiguous|invalid) option '?--([a-z-]+)", r"[Ii]nvalid (?:value )?--([a-z-]+)",
                     r"for --([a-z-]+)", r"option '--([a-z-]+)"):  # fmt: skip
         match = re.search(pattern, said)

@@ -44,6 +44,16 @@ def test_a_submission_under_way_is_waited_for_and_cancelled(program: Program, sl
     assert slurm.live == []
 
 
+def test_many_jobs_are_one_question_and_one_command(program: Program, slurm: FakeSlurm) -> None:
+    folders = [str(program.step / f"{index:04d}-0123456789ab") for index in range(5)]
+    replies = [program.submit(batch_folder=folder) for folder in folders]
+    asked = len(slurm.calls("squeue"))
+    jobs = [{"id": reply["job"]["id"], "folder": reply["folder"]} for reply in replies]
+    assert len(program.ask("cancel", jobs=jobs, by="a test")["cancelled"]) == 5
+    assert len(slurm.calls("squeue")) == asked + 1
+    assert slurm.calls("scancel") == [["101", "102", "103", "104", "105"]]
+
+
 def test_a_job_that_has_ended_is_none_to_cancel(program: Program, slurm: FakeSlurm) -> None:
     program.submit()
     slurm.set("101", state="COMPLETED")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fractal_airflow.execution.runner.cluster import accounting
 from fractal_airflow.execution.runner.cluster.accounting import parse_accounting
 from fractal_airflow.execution.runner.cluster.queue import (
     describe,
@@ -47,7 +48,7 @@ ACCOUNTING = """\
 13|OUT_OF_MEMORY|0:125|n1|61|01:00:00|4G|2||None
 13.batch|OUT_OF_MEMORY|0:125|n1|61||||3.50G|
 13.extern|COMPLETED|0:0|n1|61||||512K|
-14_1|FAILED|3:0|n2|5|UNLIMITED|500Mn|1||NonZeroExitCode
+14_1|FAILED|3:0|n2|5|365-00:00:00|500Mn|1||NonZeroExitCode
 14_1.batch|FAILED|3:0|n2|5||||0|
 """
 
@@ -58,6 +59,7 @@ def test_the_accounting_is_read() -> None:
     assert (jobs["12"].state, jobs["12"].nodes, jobs["12"].reason) == ("CANCELLED", "", "")
     assert (jobs["13"].max_rss_mb, jobs["13"].memory_mb, jobs["13"].seconds) == (3584.0, 4096.0, 61)
     assert (jobs["14_1"].exit_code, jobs["14_1"].memory_mb) == (3, 500.0)
+    assert [accounting.describe(job)["time_limit"] for job in jobs.values()] == [3600, 3600, None]
 
 
 @pytest.mark.parametrize(

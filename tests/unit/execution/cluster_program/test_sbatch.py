@@ -53,6 +53,19 @@ def test_a_refusal_names_the_option_at_fault(said: str, option: str | None) -> N
 
 
 @pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ("#SBATCH --nodelist=n9", "nodelist"),
+        ("#SBATCH --exclude=n9", "exclude"),
+        ("#SBATCH --nodelist=n1\n#SBATCH --exclude=n9", "nodelist or exclude"),
+    ],
+)
+def test_the_script_tells_which_of_two_options_may_be_at_fault(options: str, option: str) -> None:
+    error = refusal(Ran("sbatch", 1, "", FAILED + "Invalid node name specified"), options)
+    assert error.more["option"] == option
+
+
+@pytest.mark.parametrize(
     "said",
     [
         "sbatch: error: AssocMaxSubmitJobLimit\n" + FAILED + POLICY,
