@@ -173,7 +173,7 @@ class SlurmResource(Resource):
 
     def _wait(self, submitted: Submitted, log: logging.Logger) -> None:
         watch = JobWatch.of(submitted, self.config.results_wait, time.monotonic())
-        offset, pause_s, state = submitted.offset, FIRST_PAUSE_S, ""
+        offset, pause_s, state = submitted.offset, FIRST_PAUSE_S, watch.state
         while watch.verdict is None:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, max(self.config.poll_interval, FIRST_PAUSE_S))
@@ -186,7 +186,7 @@ class SlurmResource(Resource):
                 offset = status.offset
                 lines = watch.take(status, time.monotonic())
                 if status.state != state:
-                    state, pause_s = status.state or "", FIRST_PAUSE_S
+                    state, pause_s = status.state, FIRST_PAUSE_S
             for line in lines:
                 log.info("%s", line)
 
