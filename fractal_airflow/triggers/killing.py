@@ -10,6 +10,8 @@ from typing import Any
 GOES_ON = frozenset({"running", "deferred"})
 """In these states another triggerer has the job, or a new try, which takes care of what it finds."""
 
+WARM_UP_AFTER_S = 20.0
+
 ASKED_AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0)
 
 
@@ -40,15 +42,20 @@ async def _ask(task_instance: Any) -> str | None:
 
 
 def warm_up(task_instance: Any) -> None:
-    """Have the first question of this process asked now: it takes seconds, which killing does not have."""
+    """
+    Have the first question of this process asked before a killing has to: it takes seconds.
+
+    It also holds up the triggerer for so long, so it waits until the first jobs may have come and gone.
+    """
     loop = asyncio.get_running_loop()
     if task_instance is None or _warm.get("loop") is loop:
         return
     _warm["loop"] = loop
-    _warm["task"] = loop.create_task(_warm_up(task_instance), context=contextvars.Context())
+    _warm["task"] = loop.create_task(_ask_in_a_while(task_instance), context=contextvars.Context())
 
 
-async def _warm_up(task_instance: Any) -> None:
+async def _ask_in_a_while(task_instance: Any) -> None:
+    await asyncio.sleep(WARM_UP_AFTER_S)
     with suppress(Exception):
         await _ask(task_instance)
 
