@@ -52,8 +52,8 @@ _CONNECTION_TYPE: dict[str, Any] = {
             "label": "Jobs runner configuration",
             "description": (
                 'As in a Fractal resource. For SLURM: {"default_slurm_config": {"partition": "main", '
-                '"cpus_per_task": 1, "mem": "4G"}, "gpu_slurm_config": {"partition": "gpu"}, '
-                '"batching_config": {"target_num_jobs": 20, "max_mem_per_job": "64G"}, '
+                '"cpus_per_task": 1, "mem": "4G"}, "gpu_slurm_config": {"partition": "gpu", '
+                '"gres": "gpu:1"}, "batching_config": {"target_num_jobs": 20, "max_mem_per_job": "64G"}, '
                 '"user_local_exports": {}}. For local: {"parallel_tasks_per_job": 4}, how many units run at '
                 "once on one machine (default: its cores)."
             ),
