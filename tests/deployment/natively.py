@@ -27,7 +27,7 @@ from tests.services.ports import free_ports
 from tests.services.postgres import PostgresServer, running_postgres
 from tests.services.requirements import need
 from tests.services.scheduler import RunningAirflow
-from tests.services.users import open_to, ordinary_user
+from tests.services.users import open_to, temporary_user
 
 PROGRAMS = (
     "docker-compose",
@@ -65,10 +65,13 @@ class DeployedHome(AirflowHome):
 class NativeDeployment:
     """The deployment's services, each in a folder of its own that stands for its container."""
 
-    def __init__(self, folder: Path, postgres: PostgresServer) -> None:
-        """:param folder: one that any user can enter."""
+    def __init__(self, folder: Path, user: pwd.struct_passwd, postgres: PostgresServer) -> None:
+        """
+        :param folder: one that any user can enter.
+        :param user: the one who submits jobs.
+        """
         self.folder = folder
-        self.user = ordinary_user()
+        self.user = user
         env_file = folder / "env"
         self.secrets = make_env(env_file)
         self.services = services(env_file)
@@ -336,7 +339,8 @@ def running_deployment(write_dags: Callable[[DeployedHome], None]) -> Iterator[N
         folder = Path(tempfile.mkdtemp(prefix="fractal-deployment-", dir="/tmp"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o755)
-        deployment = NativeDeployment(folder, postgres)
+        user = stack.enter_context(temporary_user(folder / "home"))
+        deployment = NativeDeployment(folder, user, postgres)
         write_dags(deployment.home)
         stack.callback(deployment.stop)
         deployment.start()

@@ -121,14 +121,14 @@ def _freeze_triggerer(trial: Trial, rng: random.Random, outage_s: float) -> str:
 
 
 def _cut(trial: Trial, rng: random.Random, outage_s: float) -> str:
-    trial.site.login_node.cut_connections()
+    trial.site.login_node.drop_connections()
     return ""
 
 
 def _stop_sshd(trial: Trial, rng: random.Random, outage_s: float) -> str:
     trial.site.login_node.stop()
     time.sleep(outage_s)
-    trial.site.login_node.go_on()
+    trial.site.login_node.start()
     return f" for {outage_s:.1f} s"
 
 

@@ -57,8 +57,8 @@ class Site:
 
     def mend(self) -> None:
         """End all jobs, and start again whatever does not run."""
-        if not self.login_node.sshd.is_running():
-            self.login_node.go_on()
+        if not self.login_node.is_running():
+            self.login_node.start()
         self.login_node.release()
         self.cluster.mend()
         self.cluster.cancel_all()
@@ -98,7 +98,9 @@ def connections(cluster: SlurmCluster, login_node: LoginNode, **extra: Any) -> d
     hpc = {"conn_type": "fractal", "extra": resource(cluster, **extra)}
     return {
         f"AIRFLOW_CONN_{RESOURCE.upper()}": json.dumps(hpc),
-        f"AIRFLOW_CONN_{RESOURCE.upper()}_SSH": login_node.connection(),
+        f"AIRFLOW_CONN_{RESOURCE.upper()}_SSH": login_node.connection(
+            key_file=str(login_node.key_file), host_key=login_node.host_key
+        ),
     }
 
 

@@ -26,7 +26,7 @@ from tests.services.daemons import (
 )
 from tests.services.ports import free_ports
 from tests.services.requirements import need, program
-from tests.services.users import ordinary_user
+from tests.services.users import temporary_user
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 PACKAGES = "munge slurmctld slurmd slurm-client"
@@ -113,11 +113,21 @@ class SlurmCluster:
     What a program needs to be a submit host of it is in ``environment``.
     """
 
-    def __init__(self, folder: Path, *, times: SlurmTimes | None = None, accounting: bool = False) -> None:
-        """:param accounting: whether there is a slurmdbd, so that ``sacct`` knows jobs."""
+    def __init__(
+        self,
+        folder: Path,
+        user: pwd.struct_passwd,
+        *,
+        times: SlurmTimes | None = None,
+        accounting: bool = False,
+    ) -> None:
+        """
+        :param user: the ordinary user who submits jobs.
+        :param accounting: whether there is a slurmdbd, so that ``sacct`` knows jobs.
+        """
         self.folder = folder
         self.times = times or SlurmTimes()
-        self.user = ordinary_user()
+        self.user = user
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self.accounting = Accounting(folder) if accounting else None
         self._controller_port, *node_ports = free_ports(1 + len(_NODES))
@@ -372,12 +382,13 @@ def running_slurm(*, times: SlurmTimes | None = None, accounting: bool = False) 
     folder = Path(tempfile.mkdtemp(prefix="fractal-slurm-", dir="/tmp"))
     folder.chmod(0o755)
     try:
-        cluster = SlurmCluster(folder, times=times, accounting=accounting)
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
+        with temporary_user(folder / "home") as user:
+            cluster = SlurmCluster(folder, user, times=times, accounting=accounting)
+            try:
+                cluster.start()
+                yield cluster
+            finally:
+                cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

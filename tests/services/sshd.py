@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import pwd
-import secrets
 import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.services.daemons import Daemon, command_line, kill_all, processes
+from tests.services.daemons import Daemon, command_line, kill_all
 from tests.services.ports import free_port
 from tests.services.requirements import need, program
+from tests.services.users import processes_of, temporary_user
 
 PASSPHRASE = "open $(sesame)"
-_TRIES = 50
 _CONF = """\
 Port {port}
 ListenAddress {address}
@@ -102,6 +99,9 @@ class Sshd:
         self._daemon.kill()
         kill_all(processes_of(self.user.pw_uid))
 
+    def is_running(self) -> bool:
+        return self._daemon.is_running()
+
     def freeze(self) -> None:
         """Let it answer nothing any more; the system still takes connections in its name."""
         self._daemon.freeze()
@@ -112,8 +112,7 @@ class Sshd:
 
     def drop_connections(self) -> None:
         """Cut all connections, in the middle of what they do; new ones are taken."""
-        family = [pid for pid in self._daemon.family() if pid != self._daemon.pid]
-        kill_all([pid for pid in family if command_line(pid).startswith("sshd")])
+        kill_all(self._serving())
 
     def connections(self) -> int:
         """Count the connections of users who are logged in."""
@@ -122,6 +121,11 @@ class Sshd:
     def sessions(self) -> list[str]:
         """Return the command lines of all that runs for the user."""
         return [line for pid in processes_of(self.user.pw_uid) if (line := command_line(pid))]
+
+    def _serving(self) -> list[int]:
+        """Return the processes that serve connections."""
+        family = [pid for pid in self._daemon.family() if pid != self._daemon.pid]
+        return [pid for pid in family if command_line(pid).startswith("sshd")]
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
@@ -153,48 +157,7 @@ def running_sshd(*, shell: str = "/bin/bash", address: str = "127.0.0.1", more: 
         shutil.rmtree(folder)
 
 
-@contextmanager
-def temporary_user(home: Path, shell: str = "/bin/bash") -> Iterator[pwd.struct_passwd]:
-    """Make an ordinary user without a password until the block ends; whatever then runs for it is killed."""
-    name = f"fractal-{secrets.token_hex(4)}"
-    # "*" is no password, but the account is open: sshd lets its keys in.
-    options = ["--home-dir", str(home), "--create-home", "--password", "*", "--shell", shell]
-    _change_users(["useradd", *options, name])
-    user = pwd.getpwnam(name)
-    try:
-        yield user
-    finally:
-        while pids := processes_of(user.pw_uid):
-            kill_all(pids)
-            time.sleep(0.01)
-        _change_users(["userdel", name])
-
-
 def make_key(path: Path, passphrase: str = "") -> None:
     """Make a pair of keys."""
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
     subprocess.run(command, check=True)
-
-
-def processes_of(uid: int) -> list[int]:
-    """Return the processes of a user."""
-    found = []
-    for pid in processes():
-        try:
-            if os.stat(f"/proc/{pid}").st_uid == uid:  # noqa: PTH116
-                found.append(pid)
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def _change_users(command: list[str]) -> None:
-    """Run a command of the password file, which only one process at a time may change."""
-    for _ in range(_TRIES):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode == 0:
-            return
-        if done.returncode not in (1, 10):
-            break
-        time.sleep(0.1)
-    raise RuntimeError(f"{command[0]}: {done.stderr}")

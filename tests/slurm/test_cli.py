@@ -143,7 +143,7 @@ def test_a_login_node_that_does_not_answer(
     try:
         ended = call(airflow, "resource", "check", "hpc")
     finally:
-        login_node.go_on()
+        login_node.start()
 
     assert ended.code == 1
     assert "No SSH connection to" in ended.out

@@ -16,12 +16,12 @@ FROZEN_S = 30.0
 
 
 def test_a_task_process_is_killed_before_it_submits(site: Site, trial: Trial, undisturbed: Any) -> None:
-    site.login_node.sshd.freeze()
+    site.login_node.freeze()
     trial.start(wait=False)
     trial.wait("both are about to connect", lambda: len(trial.task_processes()) == 2)
 
     kill_all(trial.task_processes())
-    site.login_node.sshd.thaw()
+    site.login_node.thaw()
 
     trial.wait_until_it_runs()
     trial.finish()

@@ -19,7 +19,7 @@ def test_sshd_is_down_while_jobs_run(site: Site, trial: Trial, undisturbed: Any)
     site.login_node.stop()
     trial.go_on.touch()
     time.sleep(OUTAGE_S)
-    site.login_node.go_on()
+    site.login_node.start()
 
     trial.finish()
     trial.check(undisturbed)
@@ -32,7 +32,7 @@ def test_sshd_is_down_when_jobs_are_to_be_submitted(site: Site, trial: Trial, un
     trial.start(wait=False)
     trial.wait("both wait without a worker", lambda: trial.states() == ["deferred", "deferred"])
     time.sleep(OUTAGE_S)
-    site.login_node.go_on()
+    site.login_node.start()
 
     trial.wait_until_it_runs()
     trial.finish()
@@ -45,7 +45,7 @@ def test_a_connection_is_cut_in_the_middle_of_a_submission(
     with site.login_node.held_sbatch("before") as held:
         trial.start(wait=False)
         trial.wait("both submit", lambda: len(held()) == 2)
-        site.login_node.cut_connections()
+        site.login_node.drop_connections()
         trial.wait("both notice", lambda: trial.states() == ["deferred", "deferred"])
 
     trial.wait_until_it_runs()

@@ -38,7 +38,7 @@ def test_sacct_knows_jobs_where_there_is_accounting() -> None:
 def test_the_login_node_is_a_submit_host(
     cluster: SlurmCluster, login_node: LoginNode, tmp_path: Path
 ) -> None:
-    ssh = ["ssh", "-i", str(login_node.folder / "user_key"), "-p", str(login_node.port)]
+    ssh = ["ssh", "-i", str(login_node.key_file), "-p", str(login_node.port)]
     ssh += ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'hosts'}"]
     ssh += [f"{login_node.user.pw_name}@127.0.0.1"]
     submit = [*ssh, "sbatch --parsable --wrap 'exit 0'"]
@@ -52,5 +52,5 @@ def test_the_login_node_is_a_submit_host(
     assert job in cluster.submitted()
     login_node.stop()
     assert subprocess.run([*ssh, "true"], capture_output=True).returncode == 255
-    login_node.go_on()
+    login_node.start()
     assert subprocess.run([*ssh, "true"], capture_output=True).returncode == 0

@@ -18,7 +18,7 @@ from fractal_airflow.execution.slurm.local_transport import AsyncLocalTransport,
 from fractal_airflow.execution.slurm.transport import Completed
 from tests.services.disks import run_on_tiny_disk
 from tests.services.requirements import need
-from tests.services.sshd import processes_of, temporary_user
+from tests.services.users import processes_of, temporary_user
 
 
 @pytest.fixture(scope="module")
