@@ -30,6 +30,7 @@ _IGNORED = frozenset(
     tasks_python_config timestamp_created
     """.split()  # noqa: SIM905 - reads better than a list
 )
+_NOT_IN_OUTPUT_PATHS = frozenset("%\\\n\r")  # SLURM replaces %j, and takes backslashes out
 _LOCAL_KEYS = ("parallel_tasks_per_job", "units_at_a_time")
 _SLURM_KEYS = ("default_slurm_config", "gpu_slurm_config", "batching_config", "user_local_exports")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -159,6 +160,11 @@ class ResourceConfig(CheckedModel):
             if path and not path.is_absolute():
                 raise ValueError(f"{name}: {str(path)!r} is not an absolute path")
             setattr(self, name, path)
+        if self.type != "local" and (wrong := sorted(set(str(self.work_dir)) & _NOT_IN_OUTPUT_PATHS)):
+            raise ValueError(
+                f"work_dir: {str(self.work_dir)!r} has {', '.join(map(repr, wrong))} in it: "
+                "there, SLURM cannot write the output of jobs"
+            )
         return self
 
     @property

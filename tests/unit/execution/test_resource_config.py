@@ -104,6 +104,7 @@ def test_what_was_read_can_be_written_and_read_again(config: dict[str, Any]) -> 
             "jobs_remote_dir and work_dir are the same, and have different values",
         ),
         ({"cache_dir": "cache"}, "cache_dir: 'cache' is not an absolute path"),
+        ({"work_dir": "/w/100%"}, "work_dir: '/w/100%' has '%' in it: there, SLURM cannot write"),
         ({"python": "bin/python"}, "python: 'bin/python' must be an absolute path"),
         ({"python": "-c"}, "python: '-c' must be an absolute path"),
         ({"poll_interval": 0}, "poll_interval: .*greater than 0"),
