@@ -13,7 +13,7 @@ from tests.services.daemons import kill_all
 from tests.services.site import Site
 from tests.services.trial import BATCHES, STEP, Trial
 
-MOMENT_S = 14.0  # an undisturbed run takes about as long
+MOMENT_S = 10.0  # an undisturbed run takes about as long
 OUTAGE_S = 8.0
 MOST_FAULTS = 2
 UNIT_SECONDS = 2

@@ -98,12 +98,15 @@ class Trial:
 
     def states(self) -> list[str]:
         """The states of the mapped instances that run units."""
-        instances = self.airflow.instances(self.name, self.run_id)
-        return [
-            str(each["state"])
-            for (task, index), each in sorted(instances.items())
-            if task == f"{STEP}.run" and index >= 0
-        ]
+        return [str(each["state"]) for each in self._instances()]
+
+    def tries(self) -> list[int]:
+        """How often each of the mapped instances that run units was tried."""
+        return [int(each["try_number"]) for each in self._instances()]
+
+    def _instances(self) -> list[dict[str, Any]]:
+        instances = sorted(self.airflow.instances(self.name, self.run_id).items())
+        return [each for (task, index), each in instances if task == f"{STEP}.run" and index >= 0]
 
     def triggerers(self) -> set[int]:
         """The triggerers that have the triggers of this run."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import pytest
 from fractal_airflow.execution.archive import runner_archive, runner_name
 from fractal_airflow.execution.slurm.script import render_script
 from tests.services.daemons import kill_all
-from tests.services.login_node import LoginNode
+from tests.services.login_node import LoginNode, running_login_node
 from tests.services.site import PYTHON, fake_tasks
-from tests.services.slurm import SlurmCluster
+from tests.services.slurm import SlurmCluster, SlurmTimes, running_slurm
 
 
 class Batch:
@@ -102,6 +103,12 @@ class Batch:
     def jobs(self) -> list[int]:
         """All jobs that SLURM ever took for it."""
         return sorted(self.cluster.submitted(f"{self.folder}/"))
+
+    def wait_for_runs(self, runs: list[int]) -> None:
+        self.cluster.wait(f"the images were measured {runs} times", lambda: self.runs() == runs)
+
+    def wait_until_forgotten(self) -> None:
+        self.cluster.wait("SLURM has forgotten the job", lambda: not self.cluster.queue(), timeout_s=100)
 
     def wait_for_state(self, job_id: str, *states: str) -> None:
         def state() -> str:
@@ -266,3 +273,29 @@ def test_a_work_folder_that_cannot_be_written_is_named(batch: Batch) -> None:
 
     assert error["kind"] == "folder"
     assert str(batch.folder / "batch") in error["message"]
+
+
+def test_jobs_that_slurm_has_forgotten_are_known_from_their_results_or_from_sacct() -> None:
+    times = SlurmTimes(min_job_age_s=2)  # the controller looks once a minute for what to forget
+    with ExitStack() as stack:
+        batches = {}
+        for accounting in (False, True):
+            cluster = stack.enter_context(running_slurm(times=times, accounting=accounting))
+            node = stack.enter_context(running_login_node(cluster))
+            batches[accounting] = Batch(cluster, node, cluster.shared / "forgotten")
+            batches[accounting].go_on.touch()
+        jobs = {accounting: batch.submit()["job"]["id"] for accounting, batch in batches.items()}
+        for accounting, batch in batches.items():
+            batch.wait_for_runs([1, 1])
+            batch.wait_until_forgotten()
+
+            polled = batch.poll(jobs[accounting])
+            collected = batch.collect(jobs[accounting])
+            again = batch.submit()
+
+            told = ("COMPLETED", "sacct") if accounting else (None, None)
+            assert (polled["state"], polled["source"]) == told
+            assert (polled["exit"], polled["done"]) == (0, 2)
+            assert [line["status"] for line in collected["results"]] == ["done", "done"]
+            assert again["complete"]
+            assert len(batch.jobs()) == 1

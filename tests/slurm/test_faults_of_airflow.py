@@ -114,3 +114,20 @@ def test_the_scheduler_is_killed_while_jobs_run(site: Site, trial: Trial, undist
 
     trial.finish()
     trial.check(undisturbed)
+
+
+@pytest.mark.parametrize("what", ["task", "worker"])
+def test_a_task_that_waits_by_itself_is_killed(site: Site, trial: Trial, undisturbed: Any, what: str) -> None:
+    trial.start(wait=False, deferrable=False)
+    trial.wait("both jobs run", lambda: len(trial.running()) == 2 and sum(trial.measured()) >= 2)
+
+    if what == "task":
+        kill_all(trial.task_processes())
+    else:
+        site.airflow.kill("scheduler")  # its LocalExecutor is the worker
+        site.airflow.start("scheduler")
+    trial.wait("both are tried again", lambda: trial.tries() == [2, 2])
+
+    trial.finish()
+    trial.check(undisturbed)
+    assert trial.measured() == [1, 1, 1, 1]

@@ -13,6 +13,13 @@ from tests.services.trial import Trial
 OUTAGE_S = float(os.environ.get("FRACTAL_TESTS_OUTAGE_S", 12))
 
 
+def fill_the_cluster(site: Site) -> list[int]:
+    """Submit jobs of somebody else that take all nodes, and go before those of the partition main."""
+    options = ["--partition=urgent", "--exclusive", "--parsable"]
+    script = "#!/bin/sh\nsleep 600"
+    return [int(site.cluster.command("sbatch", *options, stdin=script)) for _ in site.cluster.nodes]
+
+
 def test_sshd_is_down_while_jobs_run(site: Site, trial: Trial, undisturbed: Any) -> None:
     trial.start()
 
@@ -126,6 +133,31 @@ def test_a_job_is_cancelled_by_hand(site: Site, trial: Trial, undisturbed: Any) 
     trial.finish()
     trial.check(undisturbed, submissions=[1, 2])
     assert "cancelled" in trial.log().lower()
+
+
+def test_jobs_are_preempted_and_slurm_requeues_them(site: Site, trial: Trial, undisturbed: Any) -> None:
+    trial.start()
+    urgent = fill_the_cluster(site)
+    trial.wait("they are pushed out", lambda: not trial.running())
+
+    site.cluster.cancel(*urgent)
+    trial.wait("they run again", lambda: len(trial.running()) == 2)
+
+    trial.finish()
+    trial.check(undisturbed)
+
+
+def test_jobs_are_preempted_for_good(site: Site, trial: Trial, undisturbed: Any) -> None:
+    trial.start(meta={"extra_lines": ["#SBATCH --no-requeue"]})
+    urgent = fill_the_cluster(site)
+    trial.wait("there are new ones", lambda: trial.submissions() == [2, 2])
+
+    site.cluster.cancel(*urgent)
+    trial.wait("they run", lambda: len(trial.running()) == 2)
+
+    trial.finish()
+    trial.check(undisturbed, submissions=[2, 2])
+    assert "PreemptedError" in trial.log()
 
 
 def test_a_unit_is_killed_for_memory(site: Site, trial: Trial, undisturbed: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.services.site import Site
@@ -68,3 +69,35 @@ def test_failing_the_run_while_jobs_are_being_submitted_leaves_none(site: Site, 
 
     trial.wait("all jobs are gone", lambda: not trial.live(), timeout_s=GONE_S)
     trial.finish(state="failed")
+
+
+def test_failing_the_run_while_nobody_knows_if_slurm_took_the_jobs_leaves_none(
+    site: Site, trial: Trial
+) -> None:
+    with site.login_node.held_sbatch("before") as held:
+        trial.start(wait=False)
+        trial.wait("both submit", lambda: len(held()) == 2)
+        site.cluster.controller.freeze()
+    trial.wait("both wait without a worker", lambda: trial.states() == ["deferred", "deferred"])
+
+    site.airflow.fail_run(trial.name, trial.run_id)
+    time.sleep(5)
+    site.cluster.controller.thaw()
+
+    trial.wait("SLURM took them", lambda: trial.submissions() == [1, 1])
+    trial.wait("all jobs are gone", lambda: not trial.live(), timeout_s=2 * GONE_S)
+
+
+def test_clearing_an_instance_that_waits_by_itself_leaves_one_job(
+    site: Site, trial: Trial, undisturbed: Any
+) -> None:
+    trial.start(wait=False, deferrable=False)
+    trial.wait("both jobs run", lambda: len(trial.running()) == 2 and sum(trial.measured()) >= 2)
+    cleared = job_of(trial, 0)
+
+    site.airflow.clear(trial.name, trial.run_id, (f"{STEP}.run", 0), wait=False)
+
+    trial.wait("its job is gone", lambda: is_gone(trial, cleared), timeout_s=GONE_S)
+    trial.wait("there is a new one", lambda: len(trial.running()) == 2)
+    trial.finish()
+    trial.check(undisturbed, submissions=[1, 2])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.services.daemons import processes, with_variable
 from tests.services.login_node import LoginNode
+from tests.services.requirements import need
 from tests.services.slurm import SlurmCluster, running_slurm
 
 
@@ -54,3 +57,13 @@ def test_the_login_node_is_a_submit_host(
     assert subprocess.run([*ssh, "true"], capture_output=True).returncode == 255
     login_node.start()
     assert subprocess.run([*ssh, "true"], capture_output=True).returncode == 0
+
+
+def test_what_is_missing_skips_tests_and_fails_them_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"not installed: no-such-program \(apt-get install it\)"):
+        need("sh", "no-such-program", install="it")
+
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="CI has to have this: not installed: no-such-program"):
+        need("no-such-program")
