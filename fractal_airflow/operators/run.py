@@ -199,7 +199,8 @@ class RunUnitsOperator(FractalOperator):
         from fractal_airflow.triggers.slurm import SlurmPauseTrigger
 
         paused, until = waiting.paused(error.pause_s)
-        self.log.warning("%s Nothing is lost by waiting: trying again in %.0f s", error, paused.pause_s)
+        said = str(error).rstrip(".")
+        self.log.warning("%s. Nothing is lost by waiting: trying again in %.0f s", said, paused.pause_s)
         self.defer(
             trigger=SlurmPauseTrigger(
                 resource=self.resource, folder=call.folder, until=until, waiting=paused.to_json()
