@@ -26,11 +26,13 @@ class Growth:
     How many times the usual memory and time the units of a task instance get.
 
     :param generation: what it holds for: whoever clears the task instance may have mended ``meta``.
+    :param left: how many units are still to be run, where an earlier try has run some.
     """
 
     generation: str
     memory: float = 1
     time: float = 1
+    left: int | None = None
 
 
 def read_growth(context: Context, generation: str) -> Growth:
@@ -58,11 +60,13 @@ def grow(
     if not resource.defers:
         decide(error, RetryDecision.default())
         return
-    kinds = {outcome.error.kind for outcome in outcomes if outcome.error}
-    more = resource.with_more(call, kinds)
+    left = sum(outcome.status != "done" for outcome in outcomes)
+    more = resource.with_more(call, {outcome.error.kind for outcome in outcomes if outcome.error})
+    if more is None and isinstance(error, TimeLimitError) and left < (call.left or len(call.units)):
+        more = call  # fewer units may have time enough
     if more is None:
         reason = "the units have as much as the resource allows, or its factor is 1"
         decide(error, RetryDecision.fail(f"not tried again with more: {reason}"))
         return
-    growth = Growth(more.generation, more.memory_factor, more.time_factor)
+    growth = Growth(more.generation, more.memory_factor, more.time_factor, left)
     context["task_state_store"].set(STATE_KEY, asdict(growth))

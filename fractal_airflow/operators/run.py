@@ -186,6 +186,7 @@ class RunUnitsOperator(FractalOperator):
             worker_init=parse_worker_init(self.worker_init),
             memory_factor=growth.memory,
             time_factor=growth.time,
+            left=growth.left,
         )
 
     def _submit(self, call: BatchCall, waiting: Waiting) -> Submitted:

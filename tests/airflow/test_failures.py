@@ -52,6 +52,22 @@ def test_a_retry_runs_only_the_units_that_failed(airflow: AirflowHome) -> None:
     assert set(airflow.statuses().values()) == {"done"}
 
 
+@pytest.mark.parametrize(("options", "tries"), [({}, 1), ({"retry_failed_tasks": True}, 2)])
+def test_a_failing_task_is_tried_again_only_where_its_author_wants_it(
+    airflow: AirflowHome, options: dict[str, Any], tries: int
+) -> None:
+    airflow.add_images("B/03", "B/04")
+    arguments = {"fail_for": ["B/04/0"], "fail_times": 1}
+    airflow.write_fractal_dag(
+        "plate", {"name": "Measure", "args_parallel": arguments}, default_args=RETRIES, **options
+    )
+
+    run = airflow.test_dag("plate")
+
+    assert run.state == ("success" if tries > 1 else "failed"), run.log
+    assert airflow.measured("B/03", "B/04") == [1, tries]
+
+
 def test_a_unit_killed_by_a_signal_failed_in_its_job(airflow: AirflowHome) -> None:
     airflow.add_images("B/03", "B/04")
     airflow.write_fractal_dag("plate", {"name": "Measure", "args_parallel": {"kill_for": ["B/03/0"]}})

@@ -86,6 +86,7 @@ def test_a_retry_runs_only_the_units_that_failed(scheduler: RunningAirflow, home
         {"name": "Measure", "args_parallel": {"fail_for": ["B/04/0"], "fail_times": 1}},
         dataset="retried",
         default_args={"retries": 1, "retry_delay": 0},
+        retry_failed_tasks=True,
         images_per_batch=3,
     )
 

@@ -51,9 +51,12 @@ class TestResource:
                 {"AIRFLOW_CONN_LAB": connection(work_dri="/x")},
                 "Resource 'lab': Bad configuration of the resource: work_dri",
             ),
-            ({"AIRFLOW_CONN_LAB": connection(type="slurm")}, "come with a later version"),
+            (
+                {"AIRFLOW_CONN_LAB": connection(type="slurm_ssh", work_dir="/shared")},
+                "ssh_conn_id is missing",
+            ),
         ],
-        ids=["missing", "of another type", "with an unknown key", "of a type to come"],
+        ids=["missing", "of another type", "with an unknown key", "without a key"],
     )
     def test_a_bad_connection_fails_before_any_unit_and_is_not_tried_again(
         self, airflow: AirflowHome, settings: dict[str, str], said: str

@@ -30,7 +30,7 @@ from fractal_airflow.execution.units import ErrorKind, Outcome, UnitError
 from fractal_airflow.operators.growth import Growth, grow, read_growth
 from fractal_airflow.operators.retries import FAILED_TASKS_TOO, LOST_JOBS
 
-CALL = BatchCall([{"zarr_url": "/d/a"}], ("run",), "/runs/b", "g1", {})
+CALL = BatchCall([{"zarr_url": f"/d/{name}"} for name in "abc"], ("run",), "/runs/b", "g1", {})
 
 
 def decision(error: BaseException, policy: RetryPolicy = LOST_JOBS) -> RetryDecision:
@@ -109,10 +109,10 @@ class TestGrowth:
         store = StateStore()
 
         self.grow(store, "memory", error=OutOfMemoryError("x"))
-        assert read_growth({"task_state_store": store}, "g1") == Growth("g1", memory=2)  # type: ignore[typeddict-item]
+        assert read_growth({"task_state_store": store}, "g1") == Growth("g1", memory=2, left=1)  # type: ignore[typeddict-item]
 
         self.grow(store, "memory", "time", "task", error=OutOfMemoryError("x"))
-        assert read_growth({"task_state_store": store}, "g1") == Growth("g1", memory=4, time=2)  # type: ignore[typeddict-item]
+        assert read_growth({"task_state_store": store}, "g1") == Growth("g1", memory=4, time=2, left=3)  # type: ignore[typeddict-item]
 
     def test_whoever_clears_the_task_starts_from_what_its_meta_says(self) -> None:
         store = StateStore()
@@ -128,6 +128,16 @@ class TestGrowth:
         assert decision(error).action == RetryAction.FAIL
         assert "as much as the resource allows" in str(decision(error).reason)
         assert store == {}
+
+    def test_the_units_that_had_no_time_are_tried_again_without_those_that_had(self) -> None:
+        error = TimeLimitError("x")
+
+        self.grow(store := StateStore(), "time", "time", error=error, most=1)
+        assert decision(error).action == RetryAction.RETRY
+        assert read_growth({"task_state_store": store}, "g1") == Growth("g1", left=2)  # type: ignore[typeddict-item]
+
+        self.grow(StateStore(), "time", "time", "time", error=error, most=1)
+        assert decision(error).action == RetryAction.FAIL
 
     def test_on_this_machine_airflows_own_settings_hold(self) -> None:
         error = OutOfMemoryError("x")
