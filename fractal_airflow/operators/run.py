@@ -97,22 +97,13 @@ class RunUnitsOperator(FractalOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the end of a job, with what the trigger has brought."""
-        from fractal_airflow.execution.slurm.messages import read_collected
-        from fractal_airflow.triggers.slurm import submitted_of
-
+        waiting = Waiting(**event["waiting"])
         assignment = self._assignment(context)
         call = self._call(context, assignment)
-        collected = read_collected(event["collected"]) if "collected" in event else None
-        end = self._slurm.finish(submitted_of(event["submitted"]), collected=collected, log=self._log)
-        waiting = Waiting(**event["waiting"])
-        if event["end"] == "deadline":
-            self._publish(context, assignment, end)
-            raise timeout_error(self.step_name)
-        if end.cancelled_by and waiting.may_start_over:
-            # One of us did that: an earlier try, or a triggerer that took this one for gone.
-            self.log.warning("The job was cancelled (%s), but is wanted: submitting again", end.cancelled_by)
-            return self._run(context, waiting.started_over())
-        return self._finish(context, assignment, call, end)
+        try:
+            return self._resume(context, assignment, call, waiting, event)
+        except ClusterNotReadyError as error:
+            self._pause(call, waiting, error, method_name="resume", event=event)
 
     def on_kill(self) -> None:
         """End the units that run, if it has come to that."""
@@ -151,13 +142,38 @@ class RunUnitsOperator(FractalOperator):
     def _run(self, context: Context, waiting: Waiting) -> Any:
         assignment = self._assignment(context)
         call = self._call(context, assignment)
-        if self._resource.defers and self.deferrable:
-            submitted = self._submit(call, waiting)
+        if not (self._resource.defers and self.deferrable):
+            end = self._resource.run(call, log=self._log)
+            return self._finish(context, assignment, call, end)
+        try:
+            submitted = self._slurm.submit(call, log=self._log)
             if submitted.job is not None:
                 self._wait_for_job(submitted, waiting)
             end = self._slurm.finish(submitted, log=self._log)
-        else:
-            end = self._resource.run(call, log=self._log)
+            return self._finish(context, assignment, call, end)
+        except ClusterNotReadyError as error:
+            self._pause(call, waiting, error, method_name="submit_again")
+
+    def _resume(
+        self,
+        context: Context,
+        assignment: Assignment,
+        call: BatchCall,
+        waiting: Waiting,
+        event: dict[str, Any],
+    ) -> Any:
+        from fractal_airflow.execution.slurm.messages import read_collected
+        from fractal_airflow.triggers.slurm import submitted_of
+
+        collected = read_collected(event["collected"]) if "collected" in event else None
+        end = self._slurm.finish(submitted_of(event["submitted"]), collected=collected, log=self._log)
+        if event["end"] == "deadline":
+            self._publish(context, assignment, end)
+            raise timeout_error(self.step_name)
+        if end.cancelled_by and waiting.may_start_over:
+            # One of us did that: an earlier try, or a triggerer that took this one for gone.
+            self.log.warning("The job was cancelled (%s), but is wanted: submitting again", end.cancelled_by)
+            return self._run(context, waiting.started_over())
         return self._finish(context, assignment, call, end)
 
     def _call(self, context: Context, assignment: Assignment) -> BatchCall:
@@ -189,25 +205,24 @@ class RunUnitsOperator(FractalOperator):
             left=growth.left,
         )
 
-    def _submit(self, call: BatchCall, waiting: Waiting) -> Submitted:
-        """Submit the batch's job, or adopt the one that is there; where neither can be now, wait outside."""
-        try:
-            return self._slurm.submit(call, log=self._log)
-        except ClusterNotReadyError as error:
-            self._pause(call, waiting, error)
-
-    def _pause(self, call: BatchCall, waiting: Waiting, error: ClusterNotReadyError) -> NoReturn:
+    def _pause(
+        self,
+        call: BatchCall,
+        waiting: Waiting,
+        error: ClusterNotReadyError,
+        *,
+        method_name: str,
+        event: dict[str, Any] | None = None,
+    ) -> NoReturn:
+        """Wait without a worker slot, until the cluster may be asked again."""
         from fractal_airflow.triggers.slurm import SlurmPauseTrigger
 
         paused, until = waiting.paused(error.pause_s)
-        said = str(error).rstrip(".")
-        self.log.warning("%s. Nothing is lost by waiting: trying again in %.0f s", said, paused.pause_s)
-        self.defer(
-            trigger=SlurmPauseTrigger(
-                resource=self.resource, folder=call.folder, until=until, waiting=paused.to_json()
-            ),
-            method_name="submit_again",
+        self.log.warning("%s Nothing is lost by waiting: trying again in %.0f s", error, paused.pause_s)
+        trigger = SlurmPauseTrigger(
+            resource=self.resource, folder=call.folder, until=until, waiting=paused.to_json(), event=event
         )
+        self.defer(trigger=trigger, method_name=method_name)
 
     def _wait_for_job(self, submitted: Submitted, waiting: Waiting) -> NoReturn:
         from fractal_airflow.triggers.slurm import SlurmJobTrigger
@@ -218,7 +233,7 @@ class RunUnitsOperator(FractalOperator):
                 submitted=asdict(submitted),
                 results_wait_s=self._slurm.config.results_wait,
                 deadline=waiting.deadline,
-                waiting=waiting.to_json(),
+                waiting=waiting.answered().to_json(),
             ),
             method_name="resume",
         )

@@ -51,7 +51,13 @@ class Waiting:
         """
         pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self.pause_s, least_s))
         until = time.time() + pause_s
-        return replace(self, pause_s=pause_s), until if self.deadline is None else min(until, self.deadline)
+        if self.deadline is not None and not self.is_over:
+            until = min(until, self.deadline)
+        return replace(self, pause_s=pause_s), until
+
+    def answered(self) -> Waiting:
+        """Return what is so after the cluster has answered: the next pause is a short one."""
+        return replace(self, pause_s=0.0)
 
     @property
     def is_over(self) -> bool:

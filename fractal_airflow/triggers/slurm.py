@@ -199,18 +199,26 @@ class SlurmJobTrigger(ClusterTrigger):
 
 class SlurmPauseTrigger(ClusterTrigger):
     """
-    Wait until a job may be submitted again: the cluster took none, or did not answer.
+    Wait until the cluster may be asked again: it took no job, or did not answer.
 
     :param folder: the batch's folder: what was accepted all the same is found there, if nobody wants it.
     :param until: the POSIX time of the next try.
+    :param event: what its event brings; ``waiting`` is added.
     """
 
     def __init__(
-        self, *, resource: str, folder: str, until: float, waiting: dict[str, Any] | None = None
+        self,
+        *,
+        resource: str,
+        folder: str,
+        until: float,
+        waiting: dict[str, Any] | None = None,
+        event: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(resource=resource, waiting=waiting)
         self.folder = folder
         self.until = until
+        self.event = event or {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again elsewhere."""
@@ -219,13 +227,14 @@ class SlurmPauseTrigger(ClusterTrigger):
             "folder": self.folder,
             "until": self.until,
             "waiting": self.waiting,
+            "event": self.event,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then send the one event: ``{"waiting"}``."""
+        """Wait, then send the one event."""
         warm_up(self.task_instance)
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        yield TriggerEvent({"waiting": self.waiting})
+        yield TriggerEvent({**self.event, "waiting": self.waiting})
 
     async def _cancel(self, cluster: AsyncCluster, by: str) -> list[str]:
         return await cluster.cancel([{"folder": self.folder}], by=by)
