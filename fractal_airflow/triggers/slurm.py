@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +37,8 @@ class ClusterTrigger(BaseTrigger):
     :param waiting: what the operator wants to find in the event again.
     """
 
+    looks_again_after_s: Sequence[float] = ()
+
     def __init__(self, *, resource: str, waiting: dict[str, Any] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.resource = resource
@@ -63,7 +65,9 @@ class ClusterTrigger(BaseTrigger):
             self.log.info("This task instance is %s, so it goes on elsewhere: its job is left alone", state)
             return
         async with cluster_watcher(self.resource) as watcher:
-            await self._cancel_for_sure(watcher, f"Airflow: the task instance is {state or 'cleared'}")
+            for pause in (0.0, *self.looks_again_after_s):
+                await asyncio.sleep(pause)
+                await self._cancel_for_sure(watcher, f"Airflow: the task instance is {state or 'cleared'}")
 
     async def _cancel_for_sure(self, watcher: ClusterWatcher, by: str) -> None:
         cancelled = await self._insist(
@@ -205,6 +209,9 @@ class SlurmPauseTrigger(ClusterTrigger):
     :param until: the POSIX time of the next try.
     :param event: what its event brings; ``waiting`` is added.
     """
+
+    # A controller that did not answer may turn to what it was sent long after it answers again.
+    looks_again_after_s = (2.0, 5.0, 10.0, 20.0, 40.0)
 
     def __init__(
         self,

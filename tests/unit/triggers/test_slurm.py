@@ -209,14 +209,18 @@ class TestPausing:
         assert time.time() >= until
         assert cluster.links == 0
 
-    def test_killed_it_cancels_what_was_accepted_all_the_same(
-        self, cluster: FakeCluster, task_is: Callable[[object], None]
+    def test_killed_it_cancels_what_was_accepted_all_the_same_also_what_turns_up_later(
+        self,
+        cluster: FakeCluster,
+        task_is: Callable[[object], None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         task_is("failed")
+        monkeypatch.setattr(SlurmPauseTrigger, "looks_again_after_s", (0.01, 0.02))
 
         kill(SlurmPauseTrigger(resource="hpc", folder="/runs/b", until=0))
 
-        assert [job for job, _ in cluster.cancelled] == [{"folder": "/runs/b"}]
+        assert [job for job, _ in cluster.cancelled] == [{"folder": "/runs/b"}] * 3
 
 
 class TestKilling:
