@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -74,11 +75,16 @@ class Trial:
         """Wait until jobs run, and Airflow waits for them."""
         self.wait("all jobs run", lambda: len(self.running()) == batches)
         self.wait("units run", lambda: sum(map(bool, self.measured())) >= batches)
-        self.wait("Airflow waits for them", lambda: self.states().count("deferred") == batches)
+        self.wait("Airflow waits for them", lambda: self.waiting() == batches)
 
     def wait(self, what: str, condition: Callable[[], object], timeout_s: float = 90) -> None:
         """Wait until a condition holds."""
-        self.airflow.wait(f"{self.name}: {what}", condition, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                said = f"In {timeout_s:.0f} s it did not come to this: {what}"
+                raise AssertionError(f"{said}\n{self.jobs()}\n{self.log()}")
+            time.sleep(0.1)
 
     # What is going on
 
@@ -99,6 +105,16 @@ class Trial:
     def states(self) -> list[str]:
         """The states of the mapped instances that run units."""
         return [str(each["state"]) for each in self._instances()]
+
+    def waiting(self) -> int:
+        """How many instances have a trigger that runs: before, no trigger can cancel what a user kills."""
+        instances = self._instances()
+        logs = [
+            f"map_index={each['map_index']}/attempt={each['try_number']}.log.trigger.*" for each in instances
+        ]
+        started = [any(self._logs(f"{STEP}.run").glob(log)) for log in logs]
+        states = [each["state"] == "deferred" for each in instances]
+        return sum(map(all, zip(states, started, strict=True)))
 
     def tries(self) -> list[int]:
         """How often each of the mapped instances that run units was tried."""
@@ -127,9 +143,13 @@ class Trial:
     def log(self, task: str = f"{STEP}.run", map_index: int | None = None) -> str:
         """What the log of a task says, of all of its tries and instances, or of one instance."""
         index = "*" if map_index is None else str(map_index)
-        folder = self.home.home / "logs" / f"dag_id={self.name}" / f"run_id={self.run_id}" / f"task_id={task}"
+        folder = self._logs(task)
         files = [*folder.glob(f"map_index={index}/*"), *folder.glob("attempt=*")]
         return "\n".join(f"--- {path.parent.name}/{path.name}\n{_events(path)}" for path in sorted(files))
+
+    def _logs(self, task: str) -> Path:
+        run = self.home.home / "logs" / f"dag_id={self.name}" / f"run_id={self.run_id}"
+        return run / f"task_id={task}"
 
     # The end
 

@@ -8,11 +8,11 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from . import commands
-from .errors import ProgramError
+from .errors import ProgramError, in_doubt
 from .lock import batch_lock
 from .names import attempt_mark, attempt_mark_in, is_of, is_of_attempt
 from .queue import Job, read_queue
-from .records import note_cancelled
+from .records import doubt_left, note_cancelled, read_record
 
 # Said of a job that ended in the meantime, which is as good.
 _GONE = ("Invalid job id specified", "already completing or completed")
@@ -23,6 +23,8 @@ def cancel(request: dict[str, Any]) -> dict[str, Any]:
 
     Each is given by its id, its name, or both; else all jobs of the folder's attempts are meant, or those
     of a generation alone.
+
+    :raises ProgramError: if one of them may still turn up; those that are there have been cancelled then.
     """
     by: str = request["by"]
     wanted: list[dict[str, Any]] = request["jobs"]
@@ -32,7 +34,21 @@ def cancel(request: dict[str, Any]) -> dict[str, Any]:
                 wait_for_submission(stack, item["folder"])
         live = live_jobs()
         found = {job.id: folder for item in wanted for job, folder in jobs_of(item, live)}
-    return {"cancelled": cancel_found(found, by)}
+    cancelled = cancel_found(found, by)
+    if any(may_turn_up(item, set(found.values())) for item in wanted):
+        raise in_doubt()
+    return {"cancelled": cancelled}
+
+
+def may_turn_up(item: dict[str, Any], found: set[str]) -> bool:
+    """Tell whether SLURM may have taken a job that the queue does not show yet."""
+    if item.get("id") or item.get("name"):
+        return False
+    records = {folder: read_record(folder) for folder in attempts_of(item["folder"]) if folder not in found}
+    return any(
+        item.get("generation") in (None, record.get("generation")) and doubt_left(folder, record) > 0
+        for folder, record in records.items()
+    )
 
 
 def leftovers(request: dict[str, Any]) -> dict[str, Any]:

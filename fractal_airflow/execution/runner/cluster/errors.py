@@ -26,6 +26,12 @@ class ProgramError(Exception):
         return {"kind": self.kind, "message": str(self), **self.more}
 
 
+def in_doubt(**more: Any) -> ProgramError:
+    """Return the error that says that nobody knows yet whether SLURM took a job."""
+    message = "the last submission was not answered, and its job may still turn up in the queue"
+    return ProgramError("controller", message, maybe_accepted=True, **more)
+
+
 @contextmanager
 def writing(folder: str) -> Iterator[None]:
     """Turn what the file system refuses into an error that names the folder."""

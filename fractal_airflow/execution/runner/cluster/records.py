@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from ..attempts import read_json, write_json
 
 JOB_FILE = "job.json"
+DOUBT_SECONDS = 30.0  # how long after an unanswered submission its job may still turn up in the queue
+PILE_SECONDS = 10.0  # how long a controller that answers again may be at work on what has piled up
 
 
 def read_record(folder: str) -> dict[str, Any]:
@@ -50,6 +53,24 @@ def started_from(folder: str, job_id: str | None) -> dict[str, int]:
     record = read_record(folder)
     before: dict[str, int] = record.get("before", {}) if job_id and record.get("id") == job_id else {}
     return before
+
+
+def doubt_left(folder: str, record: dict[str, Any]) -> float:
+    """Return for how many seconds the job of an unanswered submission may still turn up in the queue.
+
+    To be asked when the controller has just shown the queue without it: one that was stuck takes what has
+    piled up in no certain order, so the time begins with the first answer.
+    """
+    if not record or record.get("id") or record.get("refused"):
+        return 0.0
+    now = time.time()
+    if "answered_at" not in record:
+        record["answered_at"] = round(now, 3)
+        with suppress(OSError):
+            write_record(folder, record)
+    end = max(record["submitted_at"] + DOUBT_SECONDS, record["answered_at"] + PILE_SECONDS)
+    left = end - now
+    return left if 0 < left <= DOUBT_SECONDS else 0.0  # more: somebody has set the clock
 
 
 def note_cancelled(folder: str, job_id: str, by: str) -> None:

@@ -9,16 +9,23 @@ from typing import Any
 
 from .. import attempts
 from .cancel import scancel
-from .errors import ProgramError, writing
+from .errors import ProgramError, in_doubt, writing
 from .lock import batch_lock
 from .names import is_of, is_of_attempt, job_name
 from .poll import progress
 from .queue import Job, read_queue
-from .records import cancelled_by, new_record, note_cancelled, read_record, started_from, write_record
+from .records import (
+    cancelled_by,
+    doubt_left,
+    new_record,
+    note_cancelled,
+    read_record,
+    started_from,
+    write_record,
+)
 from .sbatch import SCRIPT_FILE, submit_job
 
 FORMER_SECONDS = 45.0  # how long the job of an earlier generation may take to be gone
-DOUBT_SECONDS = 30.0  # how long after an unanswered submission its job may still turn up in the queue
 
 
 def submit(request: dict[str, Any]) -> dict[str, Any]:
@@ -77,14 +84,14 @@ def find_job(folder: str, generation: str, *, again: bool) -> dict[str, str] | N
     One that waits or runs, or, unless a new one is asked for, one that has ended and whose end nobody has
     been told yet.
 
-    :raises ProgramError: if the controller does not answer.
+    :raises ProgramError: if the controller does not answer, or one may still turn up.
     """
-    jobs = [job for job in read_queue() if is_of_attempt(job.name, folder)]
-    former = [job for job in jobs if job.live and not is_of(job.name, folder, generation)]
+    every = [job for job in read_queue() if is_of_attempt(job.name, folder)]
+    former = [job for job in every if job.live and not is_of(job.name, folder, generation)]
     if former:
         end_former(folder, former)
-    jobs = [job for job in jobs if is_of(job.name, folder, generation)]
-    record = read_record(folder)
+    jobs = [job for job in every if is_of(job.name, folder, generation)]
+    record = last = read_record(folder)
     if record.get("generation") != generation:
         record = {}
     live = [job for job in jobs if job.live]
@@ -94,9 +101,22 @@ def find_job(folder: str, generation: str, *, again: bool) -> dict[str, str] | N
         scancel([job.id for job in live if job is not kept])
         adopt(folder, generation, kept)
         return {"id": kept.id, "name": kept.name}
+    refuse_in_doubt(folder, last, every)
     if again:
         return None
     return unseen_end(folder, generation, record, jobs)
+
+
+def refuse_in_doubt(folder: str, record: dict[str, Any], jobs: Sequence[Job]) -> None:
+    """Stop where the last submission, of whatever generation, was not answered and its job is not to be seen.
+
+    :raises ProgramError: until enough time has passed.
+    """
+    named = [job for job in jobs if record and is_of(job.name, folder, record["generation"])]
+    if all(job.id in record.get("former", ()) for job in named):
+        left = doubt_left(folder, record)
+        if left:
+            raise in_doubt(pause_s=round(left, 1))
 
 
 def end_former(folder: str, former: Sequence[Job]) -> None:
@@ -128,10 +148,7 @@ def adopt(folder: str, generation: str, job: Job) -> None:
 def unseen_end(
     folder: str, generation: str, record: dict[str, Any], ended: Sequence[Job]
 ) -> dict[str, str] | None:
-    """Return the last job if it has ended and nobody has been told yet.
-
-    :raises ProgramError: if a submission that was not answered may still turn up.
-    """
+    """Return the last job if it has ended and nobody has been told yet."""
     if record.get("id"):
         if record.get("collected") or cancelled_by(folder, record["id"]) is not None:
             return None
@@ -141,15 +158,6 @@ def unseen_end(
         last = max(unknown, key=lambda job: int(job.id))
         adopt(folder, generation, last)
         return {"id": last.id, "name": last.name} if cancelled_by(folder, last.id) is None else None
-    if record and not record.get("refused"):
-        left = record["submitted_at"] + DOUBT_SECONDS - time.time()
-        if 0 < left <= DOUBT_SECONDS:
-            raise ProgramError(
-                "controller",
-                "the last submission was not answered, and its job may still turn up in the queue",
-                maybe_accepted=True,
-                pause_s=round(left, 1),
-            )
     return None
 
 

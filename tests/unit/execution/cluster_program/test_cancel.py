@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fractal_airflow.execution.runner.cluster import records
 from tests.unit.execution.batches import wait_until
 from tests.unit.execution.cluster_program.calls import Failed, Program
 from tests.unit.execution.cluster_program.fake_slurm import FakeSlurm
 
+TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
 GONE = "scancel: error: Kill job error on job id 101: Job/step already completing or completed\n"
 
 
@@ -42,6 +44,27 @@ def test_a_submission_under_way_is_waited_for_and_cancelled(program: Program, sl
     assert program.ask("cancel", jobs=[item], by="a killed worker")["cancelled"] == ["101"]
     call.communicate()
     assert slurm.live == []
+
+
+def test_a_job_that_may_still_turn_up_is_waited_for(program: Program, slurm: FakeSlurm) -> None:
+    slurm.say("sbatch", acts=True, code=1, err=TIMED_OUT, times=1)
+    with pytest.raises(Failed):
+        program.submit()
+    item = {"folder": str(program.batch)}
+    slurm.say("squeue", out="", times=1)  # it is not there yet
+    with pytest.raises(Failed, match="controller: the last submission was not answered"):
+        program.ask("cancel", jobs=[item], by="a user")
+    assert program.ask("cancel", jobs=[item], by="a user")["cancelled"] == ["101"]
+    assert program.ask("cancel", jobs=[{**item, "generation": "another"}], by="a user")["cancelled"] == []
+
+
+def test_a_job_that_never_turns_up_is_waited_for_no_longer(program: Program, slurm: FakeSlurm) -> None:
+    slurm.say("sbatch", code=1, err=TIMED_OUT, times=1)
+    with pytest.raises(Failed):
+        program.submit()
+    long_ago = time.time() - records.DOUBT_SECONDS
+    program.change_record(submitted_at=long_ago, answered_at=long_ago)
+    assert program.ask("cancel", jobs=[{"folder": str(program.batch)}], by="a user")["cancelled"] == []
 
 
 def test_many_jobs_are_one_question_and_one_command(program: Program, slurm: FakeSlurm) -> None:

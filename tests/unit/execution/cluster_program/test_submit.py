@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fractal_airflow.execution.runner.cluster import lock, submit
+from fractal_airflow.execution.runner.cluster import lock, records, submit
 from tests.unit.execution.batches import wait_until
 from tests.unit.execution.cluster_program.calls import Failed, Program
 from tests.unit.execution.cluster_program.fake_slurm import FakeSlurm
@@ -69,10 +69,24 @@ def test_a_submission_that_was_not_answered_is_waited_for_a_while(program: Progr
         program.submit()
     with pytest.raises(Failed, match="may still turn up") as failed:
         program.submit()
-    assert 0 < failed.value.error["pause_s"] <= submit.DOUBT_SECONDS
-    program.change_record(submitted_at=time.time() - submit.DOUBT_SECONDS)
+    assert 0 < failed.value.error["pause_s"] <= records.DOUBT_SECONDS
+    program.change_record(submitted_at=time.time() - records.DOUBT_SECONDS)
+    with pytest.raises(Failed, match="may still turn up"):
+        program.submit()
+    program.change_record(answered_at=time.time() - records.PILE_SECONDS)
     assert not program.submit()["job"]["adopted"]
     assert len(slurm.jobs) == 1
+
+
+def test_an_earlier_generation_may_still_get_its_job(program: Program, slurm: FakeSlurm) -> None:
+    slurm.say("sbatch", acts=True, code=1, err=TIMED_OUT, times=1)
+    with pytest.raises(Failed):
+        program.submit(generation="first")
+    slurm.say("squeue", out="", times=1)  # it is not there yet
+    with pytest.raises(Failed, match="may still turn up"):
+        program.submit(generation="second")
+    assert not program.submit(generation="second")["job"]["adopted"]
+    assert slurm.live == ["102"]
 
 
 def test_a_command_that_hangs_is_stopped(
