@@ -42,7 +42,7 @@ PROGRAMS = (
 )
 PACKAGES = "docker-compose redis-server munge slurmctld slurmd slurm-client openssh-server postgresql"
 START_TIMEOUT_S = 180
-HEALTH_TIMEOUT_S = 60
+COMMAND_TIMEOUT_S = 120
 
 _MARK = "FRACTAL_TESTS_DEPLOYMENT"
 _PORTS = {"postgres": 5432, "redis": 6379, "api-server": 8080, "login": 22}
@@ -146,21 +146,23 @@ class NativeDeployment:
 
     def health(self, name: str) -> str:
         """Run a service's own health check; return what it says where the service is not healthy."""
-        service = self.services[name]
-        kind, *words = [self._natively(name, word) for word in service.healthcheck]
-        argv = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
+        kind, *words = [self._natively(name, word) for word in self.services[name].healthcheck]
         try:
-            done = subprocess.run(
-                argv,
-                env=self._environment(service),
-                cwd=self.folder,
-                capture_output=True,
-                text=True,
-                timeout=HEALTH_TIMEOUT_S,
-            )
+            done = self.execute(name, *(["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words))
         except subprocess.TimeoutExpired as error:
             return str(error)
         return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stdout}{done.stderr}"
+
+    def execute(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as `docker compose exec` does: beside a service, with its environment."""
+        return subprocess.run(
+            argv,
+            env=self._environment(self.services[name]),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
 
     def _start(self, service: Service) -> None:
         name = service.name

@@ -48,3 +48,9 @@ def test_every_service_passes_its_own_health_check(deployment: NativeDeployment)
         problems = dict(zip(names, pool.map(deployment.health, names), strict=True))
 
     assert problems == dict.fromkeys(names, "")
+
+
+def test_its_cluster_passes_the_check_of_resources(deployment: NativeDeployment) -> None:
+    checked = deployment.execute("worker-1", "airflow", "fractal", "resource", "check", "hpc")
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
