@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.progress import duration
 from fractal_airflow.fractal import TaskPackage
 from fractal_airflow.hooks.dataset_store import get_dataset_store
+from fractal_airflow.hooks.fractal import LOCAL, FractalHook
+from fractal_airflow.operators.retries import DEFAULT_RETRIES
 
 PLAN_FILE = "plan.json"
 DAG_ID = "fractal_run"
@@ -38,7 +41,7 @@ def run_plan(folder: Path) -> int:
     started = time.monotonic()
     try:
         _announce(plan)
-        error = _run_dag(folder, plan["params"])
+        error = _run_dag(folder, plan["params"], on_cluster=FractalHook(RESOURCE_ID).get_conn().type != LOCAL)
     except (Stopped, FractalAirflowError) as problem:
         error = str(problem)
     return _tell_the_end(folder, plan, error, time.monotonic() - started)
@@ -70,6 +73,7 @@ def dag_of_plan(folder: Path, **kwargs: Any) -> FractalDag:
         workflow=plan["workflow"],
         packages=[TaskPackage.from_directory(path, python=python) for path, python in plan["packages"]],
         resource=RESOURCE_ID,
+        deferrable=False,  # there is no triggerer, and the log is wanted here
         schedule=None,
         **kwargs,
     )
@@ -94,11 +98,13 @@ def _announce(plan: dict[str, Any]) -> None:
     )
 
 
-def _run_dag(folder: Path, params: dict[str, Any]) -> str | None:
+def _run_dag(folder: Path, params: dict[str, Any], *, on_cluster: bool) -> str | None:
     """Run the DAG in this process; return what went wrong."""
     _migrate_metadata_database()
     progress = Progress(params["last_task_index"])
-    dag = dag_of_plan(folder, default_args=progress.callbacks())
+    # Nobody looks at a terminal that is silent for five minutes, Airflow's own pause before another try.
+    tries = {"retries": DEFAULT_RETRIES if on_cluster else 0, "retry_delay": timedelta(seconds=1)}
+    dag = dag_of_plan(folder, default_args={**progress.callbacks(), **tries})
     try:
         state = dag.test(run_conf=params).state
     except NothingLeft:

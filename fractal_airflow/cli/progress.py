@@ -50,6 +50,7 @@ class Progress:
         return {
             "on_execute_callback": self._started,
             "on_success_callback": self._succeeded,
+            "on_retry_callback": self._to_be_tried_again,
             "on_failure_callback": self._failed,
         }
 
@@ -70,9 +71,17 @@ class Progress:
             what = "a converter, takes no images" if task.step.is_converter else images
             print(f"[{task.step.index + 1}/{task.step_count}] {task.step.name}: {what}", flush=True)
 
+    def _to_be_tried_again(self, context: Context) -> None:
+        error: Any = context["exception"]
+        if isinstance(error, Stopped):
+            self._failed(context)
+            raise NothingLeft
+
     def _failed(self, context: Context) -> None:
         task: Any = context["task"]
         error: Any = context["exception"]
+        if isinstance(error, Stopped):
+            task.on_kill()  # a job on a cluster does not end with this process
         merge = isinstance(task, MergeOutputsOperator)
         if not isinstance(error, _TOLD_IN_A_LINE):
             traceback.print_exception(error, file=sys.stderr)

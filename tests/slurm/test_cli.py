@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,13 +224,12 @@ def test_old_runs_on_the_cluster_are_removed_but_none_with_a_job(
     cluster.cancel_all()
 
 
-def test_a_workflow_runs_on_the_cluster_without_a_scheduler(
-    cluster: SlurmCluster, login_node: LoginNode, tmp_path: Path
-) -> None:
-    data = open_to(cluster.shared / "data" / "without_scheduler", cluster.user)
+@pytest.fixture
+def home(cluster: SlurmCluster, login_node: LoginNode, tmp_path: Path) -> AirflowHome:
+    """An Airflow with two images that jobs can write, whose connections are in its database alone."""
+    data = open_to(cluster.shared / "data" / tmp_path.name, cluster.user)
     home = make_home(tmp_path / "home")
     home = AirflowHome(home.home, home.settings, str(data), fake_tasks(cluster), PYTHON)
-    # Connections that only Airflow's database has.
     known = {name: json.loads(text) for name, text in connections(cluster, login_node).items()}
     file = tmp_path / "connections.json"
     file.write_text(json.dumps({name.removeprefix("AIRFLOW_CONN_").lower(): known[name] for name in known}))
@@ -235,13 +237,34 @@ def test_a_workflow_runs_on_the_cluster_without_a_scheduler(
     home.add_images("B/03", "B/04")
     for path in data.rglob("*"):
         os.chown(path, cluster.user.pw_uid, cluster.user.pw_gid)
-    workflow = home.write_workflow("nuclei", {"name": "Measure"})
+    return home
 
-    done = home.cli(
-        *("fractal", "run", "--workflow", str(workflow), "--package", f"{fake_tasks(cluster)}:{PYTHON}"),
-        *("--dataset", "plate", "--zarr-dir", str(data), "--resource", "hpc"),
-        check=False,
-    )
+
+def run_command(home: AirflowHome, *tasks: dict[str, Any]) -> list[str]:
+    """Return the command that runs a workflow on the cluster, without a scheduler."""
+    workflow = home.write_workflow("nuclei", *tasks)
+    return [
+        *("fractal", "run", "--workflow", str(workflow), "--package", f"{home.package}:{PYTHON}"),
+        *("--dataset", "plate", "--zarr-dir", str(home.data), "--resource", "hpc"),
+    ]
+
+
+def test_a_workflow_runs_on_the_cluster_without_a_scheduler(home: AirflowHome) -> None:
+    done = home.cli(*run_command(home, {"name": "Measure"}), check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert home.measured("B/03", "B/04") == [1, 1]
+    assert "Submitted job " in done.stdout
+
+
+def test_a_run_that_is_stopped_takes_its_job_along(home: AirflowHome, cluster: SlurmCluster) -> None:
+    command = run_command(home, {"name": "Measure", "args_parallel": {"seconds": 600}})
+    airflow = str(Path(sys.executable).parent / "airflow")
+    process = subprocess.Popen([airflow, *command], env=home.environment(), stderr=subprocess.PIPE, text=True)
+    cluster.wait("its job runs", lambda: any(job.state == "RUNNING" for job in cluster.live()))
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (1, "error: stopped by SIGINT\n")
+    cluster.wait("its job is gone", lambda: not cluster.live(), timeout_s=15)
