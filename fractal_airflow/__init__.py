@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fractal_airflow.dag import FractalDag, FractalTaskGroup, FractalWorkflowGroup
+    from fractal_airflow.dag import FractalDag, FractalWorkflowGroup
     from fractal_airflow.fractal.package import TaskPackage
+    from fractal_airflow.task_group import FractalTaskGroup
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["FractalDag", "FractalTaskGroup", "FractalWorkflowGroup", "TaskPackage"]
 
 _HOME = {
     "FractalDag": "fractal_airflow.dag",
-    "FractalTaskGroup": "fractal_airflow.dag",
+    "FractalTaskGroup": "fractal_airflow.task_group",
     "FractalWorkflowGroup": "fractal_airflow.dag",
     "TaskPackage": "fractal_airflow.fractal.package",
 }

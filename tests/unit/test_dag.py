@@ -10,10 +10,10 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import ParamValidationError
 
 from fractal_airflow import FractalDag, FractalTaskGroup, FractalWorkflowGroup
-from fractal_airflow.dag import slug
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.operators.retries import FAILED_TASKS_TOO
 from fractal_airflow.run_parameters import run_parameters
+from fractal_airflow.task_group import slug
 from tests.services.airflow import FAKE_TASKS
 from tests.unit.workflows import fake_package, step, workflow
 
