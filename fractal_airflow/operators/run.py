@@ -91,7 +91,10 @@ class RunUnitsOperator(FractalOperator):
         """Go on after a pause in which the cluster took no job, or did not answer."""
         waiting = Waiting(**event["waiting"])
         if waiting.is_over:
-            self._slurm.cancel_batch(self._call(context, self._assignment(context)))
+            try:
+                self._slurm.cancel_batch(self._call(context, self._assignment(context)))
+            except ClusterNotReadyError as error:
+                raise timeout_error(self.step_name, error) from error
             raise timeout_error(self.step_name)
         return self._run(context, waiting)
 
@@ -103,6 +106,8 @@ class RunUnitsOperator(FractalOperator):
         try:
             return self._resume(context, assignment, call, waiting, event)
         except ClusterNotReadyError as error:
+            if waiting.is_over:
+                raise timeout_error(self.step_name, error) from error
             self._pause(call, waiting, error, method_name="resume", event=event)
 
     def on_kill(self) -> None:
@@ -139,10 +144,10 @@ class RunUnitsOperator(FractalOperator):
     def _log(self) -> logging.Logger:
         return cast(logging.Logger, self.log)
 
-    def _run(self, context: Context, waiting: Waiting) -> Any:
+    def _run(self, context: Context, waiting: Waiting, *, defer: bool = True) -> Any:
         assignment = self._assignment(context)
         call = self._call(context, assignment)
-        if not (self._resource.defers and self.deferrable):
+        if not (self._resource.defers and self.deferrable and defer):
             end = self._resource.run(call, log=self._log)
             return self._finish(context, assignment, call, end)
         try:
@@ -165,6 +170,9 @@ class RunUnitsOperator(FractalOperator):
         from fractal_airflow.execution.slurm.messages import read_collected
         from fractal_airflow.triggers.slurm import submitted_of
 
+        if event["end"] == "unwatched":
+            self.log.warning("The triggerer cannot ask the cluster (see above): waiting for the job here")
+            return self._run(context, waiting, defer=False)
         collected = read_collected(event["collected"]) if "collected" in event else None
         end = self._slurm.finish(submitted_of(event["submitted"]), collected=collected, log=self._log)
         if event["end"] == "deadline":
@@ -220,7 +228,12 @@ class RunUnitsOperator(FractalOperator):
         paused, until = waiting.paused(error.pause_s)
         self.log.warning("%s Nothing is lost by waiting: trying again in %.0f s", error, paused.pause_s)
         trigger = SlurmPauseTrigger(
-            resource=self.resource, folder=call.folder, until=until, waiting=paused.to_json(), event=event
+            resource=self.resource,
+            folder=call.folder,
+            generation=call.generation,
+            until=until,
+            waiting=paused.to_json(),
+            event=event,
         )
         self.defer(trigger=trigger, method_name=method_name)
 

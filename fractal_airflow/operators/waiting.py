@@ -69,6 +69,11 @@ class Waiting:
         return asdict(self)
 
 
-def timeout_error(step_name: str) -> AirflowTaskTimeout:
-    """Return the error that Airflow itself raises for a task that is not deferred."""
-    return AirflowTaskTimeout(f"{step_name}: execution_timeout is over; its job was cancelled")
+def timeout_error(step_name: str, error: Exception | None = None) -> AirflowTaskTimeout:
+    """
+    Return the error that Airflow itself raises for a task that is not deferred.
+
+    :param error: why nobody could make sure that the job is cancelled.
+    """
+    job = f"its job may go on: {error}" if error else "its job was cancelled"
+    return AirflowTaskTimeout(f"{step_name}: execution_timeout is over; {job}")

@@ -27,6 +27,7 @@ EVENT_LIMIT_BYTES = 256 * 1024
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 CANCEL_SECONDS = 3600.0
+LEAST_COLLECT_SECONDS = 60.0
 
 
 class ClusterTrigger(BaseTrigger):
@@ -70,10 +71,16 @@ class ClusterTrigger(BaseTrigger):
                 await self._cancel_for_sure(watcher, f"Airflow: the task instance is {state or 'cleared'}")
 
     async def _cancel_for_sure(self, watcher: ClusterWatcher, by: str) -> None:
-        cancelled = await self._insist(
-            watcher, lambda cluster: self._cancel(cluster, by), seconds=CANCEL_SECONDS
-        )
-        if cancelled:
+        try:
+            cancelled = await self._insist(
+                watcher, lambda cluster: self._cancel(cluster, by), seconds=CANCEL_SECONDS
+            )
+        except FractalAirflowError as error:
+            self.log.error("%s. Cancel what is left on the cluster by hand (%s).", str(error).rstrip("."), by)
+            return
+        if cancelled is None:
+            self.log.error("Gave up: cancel what is left on the cluster by hand (%s).", by)
+        elif cancelled:
             self.log.info("Cancelled SLURM job %s (%s)", ", ".join(cancelled), by)
 
     async def _insist(
@@ -97,7 +104,7 @@ class ClusterTrigger(BaseTrigger):
             except ConnectionError as error:
                 pause = min(LONGEST_PAUSE_S, max(pause, getattr(error, "pause_s", 0.0)))
                 if time.monotonic() + pause > end:
-                    self.log.error("%s. Gave up: cancel what is left on the cluster by hand.", error)
+                    self.log.error("%s", error)
                     return None
                 self.log.warning("%s. Trying again in %.0f s.", error, pause)
             await asyncio.sleep(pause)
@@ -108,9 +115,8 @@ class SlurmJobTrigger(ClusterTrigger):
     """
     Wait for a job, and bring its results back.
 
-    Its event is ``{"end", "submitted", "waiting", "collected"?}``: ``end`` is ``ended``, ``lost``,
-    ``deadline``, or what else the watch says; results of more than 256 KiB stay on the cluster, and the
-    operator reads them there.
+    Its event is ``{"end", "submitted", "waiting", "collected"?}``: ``end`` is ``deadline``, or the verdict of
+    the watch; results of more than 256 KiB stay on the cluster, and the operator reads them there.
 
     :param submitted: what submitting the batch came to.
     :param results_wait_s: how long to wait for results after the end of a job, on a slow shared folder.
@@ -149,7 +155,7 @@ class SlurmJobTrigger(ClusterTrigger):
             if end == "deadline":
                 self.log.error("The time of this task (execution_timeout) is over: cancelling its job")
                 await self._cancel_for_sure(watcher, "Airflow: execution_timeout is over")
-            collected = await self._collect(watcher)
+            collected = None if end == "unwatched" else await self._collect(watcher)
         yield TriggerEvent(self._event(end, collected))
 
     async def _wait(self, watcher: ClusterWatcher) -> str:
@@ -175,12 +181,14 @@ class SlurmJobTrigger(ClusterTrigger):
 
     async def _collect(self, watcher: ClusterWatcher) -> Collected | None:
         submitted = self.submitted
+        left = float("inf") if self.deadline is None else self.deadline - time.time()
         try:
             return await self._insist(
                 watcher,
                 lambda cluster: cluster.collect(
                     submitted["folder"], submitted["count"], submitted["job"]["id"], take=True
                 ),
+                seconds=max(LEAST_COLLECT_SECONDS, left),
             )
         except FractalAirflowError as error:
             # The operator asks again, and fails with this if it stays so.
@@ -206,6 +214,7 @@ class SlurmPauseTrigger(ClusterTrigger):
     Wait until the cluster may be asked again: it took no job, or did not answer.
 
     :param folder: the batch's folder: what was accepted all the same is found there, if nobody wants it.
+    :param generation: whose jobs these are: others there belong to a task instance that was cleared since.
     :param until: the POSIX time of the next try.
     :param event: what its event brings; ``waiting`` is added.
     """
@@ -218,12 +227,14 @@ class SlurmPauseTrigger(ClusterTrigger):
         *,
         resource: str,
         folder: str,
+        generation: str,
         until: float,
         waiting: dict[str, Any] | None = None,
         event: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(resource=resource, waiting=waiting)
         self.folder = folder
+        self.generation = generation
         self.until = until
         self.event = event or {}
 
@@ -232,6 +243,7 @@ class SlurmPauseTrigger(ClusterTrigger):
         return f"{__name__}.{type(self).__name__}", {
             "resource": self.resource,
             "folder": self.folder,
+            "generation": self.generation,
             "until": self.until,
             "waiting": self.waiting,
             "event": self.event,
@@ -244,7 +256,7 @@ class SlurmPauseTrigger(ClusterTrigger):
         yield TriggerEvent({**self.event, "waiting": self.waiting})
 
     async def _cancel(self, cluster: AsyncCluster, by: str) -> list[str]:
-        return await cluster.cancel([{"folder": self.folder}], by=by)
+        return await cluster.cancel([{"folder": self.folder, "generation": self.generation}], by=by)
 
 
 def submitted_of(data: Mapping[str, Any]) -> Submitted:

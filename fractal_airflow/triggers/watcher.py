@@ -214,11 +214,22 @@ _POLLERS: set[asyncio.Task[None]] = set()  # the event loop itself keeps only we
 
 
 async def link_to(resource: str) -> Link:
-    """Make the link to the cluster of a resource, as its Airflow connection says."""
+    """
+    Make the link to the cluster of a resource, as its Airflow connection says.
+
+    :raises ClusterUnreachableError: if Airflow does not give that connection right now.
+    :raises ResourceError: if it is wrong.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    from fractal_airflow.execution.slurm import ssh_errors
     from fractal_airflow.execution.slurm.cluster import AsyncCluster
     from fractal_airflow.execution.slurm.transport import make_async_transport
     from fractal_airflow.hooks.fractal import FractalHook
 
-    config = await FractalHook(resource).aget_config()
+    try:
+        config = await FractalHook(resource).aget_config()
+    except (AirflowRuntimeError, OSError) as error:
+        raise ssh_errors.unreadable_connection(resource, error) from error
     transport = make_async_transport(config)
     return Link(AsyncCluster(transport, str(config.work_dir), config.python), config.poll_interval)

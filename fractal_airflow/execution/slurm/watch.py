@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+from fractal_airflow.exceptions import ClusterNotReadyError
 from fractal_airflow.execution.progress import duration, progress_line
 from fractal_airflow.execution.slurm.messages import JobStatus, Submitted
 from fractal_airflow.execution.slurm.states import kind_of_end, phase_of, plain_state, waiting_words
 
-Verdict = Literal["ended", "lost", "unknown"]
+Verdict = Literal["ended", "lost", "unknown", "unwatched"]
 
 # A state that nobody here has heard of may be one that a newer SLURM passes through.
 UNKNOWN_WAIT_S = 60.0
 # What ended by force left no end file, and may have left no result: nothing says what is to be waited for.
 FORCED_WAIT_S = 3.0
+# What is wrong with the settings of the machine that asks does not pass, but somebody may be mending it.
+WRONG_WAIT_S = 600.0
+FIRST_REMINDER_S = 600.0
 # Lines of progress become seldom, so that a job of days does not fill the log.
 LEAST_LINE_S = 2.0
 LINE_SHARE = 0.05
@@ -45,6 +49,8 @@ class JobWatch:
         self._shown_at = now
         self._to_show = False
         self._silent_since: float | None = None
+        self._reminder_s = FIRST_REMINDER_S
+        self._wrong_since: float | None = None
         self._waits_for: str | None = None
         self._waits_since = now
 
@@ -67,20 +73,34 @@ class JobWatch:
         return lines
 
     def not_ready(self, error: Exception, now: float) -> list[str]:
-        """Take note that there was no answer; return the lines for the log: one, as long as that lasts.
+        """Take note that there was no answer; return the lines for the log: ever fewer, as long as that lasts.
 
-        It says nothing of the job, and does not count as time that was waited for it.
+        It says nothing of the job, and does not count as time that was waited for it. Where it is not the
+        cluster that is at fault but the way in which it is asked, somebody else has to watch after a while.
         """
-        if self._silent_since is not None:
+        self._judge_asking(error, now)
+        if self._silent_since is None:
+            self._silent_since, self._reminder_s = now, FIRST_REMINDER_S
+            return [f"No answer from the cluster; job {self.job_id} is left as it is. {error}"]
+        silent_s = now - self._silent_since
+        if silent_s < self._reminder_s and self.verdict is None:
             return []
-        self._silent_since = now
-        return [f"No answer from the cluster; job {self.job_id} is left as it is. {error}"]
+        self._reminder_s = 2 * silent_s
+        return [f"Still no answer from the cluster, for {duration(silent_s)}. {error}"]
+
+    def _judge_asking(self, error: Exception, now: float) -> None:
+        if isinstance(error, ClusterNotReadyError):
+            self._wrong_since = None
+        elif self._wrong_since is None:
+            self._wrong_since = now
+        elif now - self._wrong_since >= WRONG_WAIT_S:
+            self.verdict = "unwatched"
 
     def _answers_again(self, now: float) -> list[str]:
         if self._silent_since is None:
             return []
         silent_s = now - self._silent_since
-        self._silent_since = None
+        self._silent_since = self._wrong_since = None
         self._waits_since += silent_s
         return [f"The cluster answers again, after {duration(silent_s)}"]
 

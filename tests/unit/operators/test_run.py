@@ -42,6 +42,7 @@ class FakeResource:
         self.ends = ends or [DONE]
         self.calls: list[BatchCall] = []
         self.done: list[str] = []
+        self.cancel_error: Exception | None = None
 
     def submit(self, call: BatchCall, *, log: Any) -> Submitted:
         self.calls.append(call)
@@ -59,6 +60,8 @@ class FakeResource:
 
     def cancel_batch(self, call: BatchCall) -> None:
         self.done.append("cancel_batch")
+        if self.cancel_error:
+            raise self.cancel_error
 
 
 def given(answers: list[Any]) -> Any:
@@ -213,6 +216,29 @@ def test_a_pause_that_ends_at_the_deadline_leaves_nothing_on_the_cluster() -> No
         instance.go_on("submit_again", {"waiting": {"deadline": time.time() - 1}})
 
     assert resource.done == ["cancel_batch"]
+
+
+def test_a_cluster_that_does_not_answer_at_the_deadline_ends_the_task_all_the_same() -> None:
+    over = {"deadline": time.time() - 1}
+    silent = ClusterUnreachableError("no route to host")
+    instance = Instance(resource := FakeResource(ends=[silent]))
+    resource.cancel_error = silent
+
+    for method, what in (
+        ("submit_again", {"waiting": over}),
+        ("resume", event(end="deadline", waiting=over)),
+    ):
+        with pytest.raises(AirflowTaskTimeout, match="its job may go on: no route to host"):
+            instance.go_on(method, what)
+
+
+def test_a_job_that_the_triggerer_cannot_watch_is_waited_for_in_the_worker() -> None:
+    instance = Instance(resource := FakeResource())
+
+    instance.go_on("resume", event(end="unwatched", collected=None))
+
+    assert resource.done == ["run"]
+    assert "return_value" in instance.xcoms
 
 
 def test_without_a_triggerer_nothing_is_deferred() -> None:

@@ -11,6 +11,7 @@ import pytest
 from airflow.triggers.base import TriggerEvent
 
 from fractal_airflow.exceptions import ClusterUnreachableError, ResourceError
+from fractal_airflow.execution.slurm import watch
 from fractal_airflow.execution.slurm.messages import Submitted, read_collected
 from fractal_airflow.triggers import pace, slurm, watcher
 from fractal_airflow.triggers.slurm import SlurmJobTrigger, SlurmPauseTrigger, submitted_of
@@ -182,6 +183,33 @@ class TestWaiting:
         assert "execution_timeout" in cluster.cancelled[0][1]
         assert event["collected"]["results"] == cluster.results
 
+    def test_at_the_deadline_a_triggerer_that_cannot_ask_leaves_the_rest_to_the_operator(
+        self, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        cluster.cancel = _raising(ResourceError("the key file is missing"))  # type: ignore[method-assign]
+        cluster.collect = _raising(ResourceError("the key file is missing"))  # type: ignore[method-assign]
+
+        event = event_of(job_trigger(deadline=time.time() + 0.1))
+
+        assert event["end"] == "deadline"
+        assert "collected" not in event
+        assert (
+            "the key file is missing. Cancel what is left on the cluster by hand" in capsys.readouterr().out
+        )
+
+    def test_a_triggerer_whose_settings_stay_wrong_hands_the_job_over(
+        self, cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watch, "WRONG_WAIT_S", 0.05)
+        cluster.poll = _raising(ResourceError("the key file is missing"))  # type: ignore[method-assign]
+
+        event = event_of(job_trigger())
+
+        assert event["end"] == "unwatched"
+        assert "collected" not in event
+        assert cluster.collected == cluster.cancelled == []
+        assert capsys.readouterr().out.count("No answer from the cluster; job 7 is left as it is") == 1
+
     def test_a_triggerer_that_stops_leaves_the_job_alone(self, cluster: FakeCluster) -> None:
         async def scene() -> None:
             running = asyncio.create_task(anext(aiter(job_trigger().run())))
@@ -202,7 +230,9 @@ class TestPausing:
         until = time.time() + 0.1
 
         event = event_of(
-            SlurmPauseTrigger(resource="hpc", folder="/runs/b", until=until, waiting={"pause_s": 5.0})
+            SlurmPauseTrigger(
+                resource="hpc", folder="/runs/b", generation="g", until=until, waiting={"pause_s": 5.0}
+            )
         )
 
         assert event == {"waiting": {"pause_s": 5.0}}
@@ -218,9 +248,10 @@ class TestPausing:
         task_is("failed")
         monkeypatch.setattr(SlurmPauseTrigger, "looks_again_after_s", (0.01, 0.02))
 
-        kill(SlurmPauseTrigger(resource="hpc", folder="/runs/b", until=0))
+        kill(SlurmPauseTrigger(resource="hpc", folder="/runs/b", generation="g", until=0))
 
-        assert [job for job, _ in cluster.cancelled] == [{"folder": "/runs/b"}] * 3
+        jobs_of_this_try = {"folder": "/runs/b", "generation": "g"}  # and not of one that was cleared since
+        assert [job for job, _ in cluster.cancelled] == [jobs_of_this_try] * 3
 
 
 class TestKilling:

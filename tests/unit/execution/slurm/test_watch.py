@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fractal_airflow.exceptions import ClusterUnreachableError, ControllerError
+from fractal_airflow.exceptions import ClusterUnreachableError, ControllerError, ResourceError
 from fractal_airflow.execution.slurm.messages import JobRef, JobStatus, Submitted
 from fractal_airflow.execution.slurm.watch import FORCED_WAIT_S, UNKNOWN_WAIT_S, JobWatch
 
@@ -86,22 +86,40 @@ def test_a_job_that_is_requeued_goes_on_where_it_was() -> None:
     assert job.verdict == "ended"
 
 
-def test_no_answer_is_told_once_and_ends_nothing() -> None:
+def test_no_answer_is_told_ever_more_seldom_and_ends_nothing() -> None:
     job = watch()
     job.take(RUNNING, 0)
 
     lines = [
         *job.not_ready(UNREACHABLE, 10),
         *job.not_ready(ControllerError("slurmctld does not answer"), 70),
+        *job.not_ready(UNREACHABLE, 610),
+        *job.not_ready(UNREACHABLE, 1200),
         *job.not_ready(UNREACHABLE, 100_000),
         *job.take(RUNNING, 100_010),
     ]
 
     assert lines == [
         "No answer from the cluster; job 12 is left as it is. me@login:22: no route to host",
+        "Still no answer from the cluster, for 10 min 0 s. me@login:22: no route to host",
+        "Still no answer from the cluster, for 27 h 46 min. me@login:22: no route to host",
         "The cluster answers again, after 27 h 46 min",
     ]
     assert job.verdict is None
+
+
+def test_who_asks_in_the_wrong_way_hands_over_after_a_while() -> None:
+    job = watch()
+    wrong_key = ResourceError("the key file is missing")
+
+    job.not_ready(wrong_key, 0)
+    job.not_ready(UNREACHABLE, 500)
+    job.not_ready(wrong_key, 550)
+    job.not_ready(wrong_key, 1100)
+    assert job.verdict is None
+
+    job.not_ready(wrong_key, 1150)
+    assert job.verdict == "unwatched"
 
 
 def test_an_end_with_all_results_is_an_end_at_once() -> None:
