@@ -3,8 +3,8 @@
 Run it as ``python -m benchmarks.slurm_poll``, as root (it starts a cluster, its login node and an Airflow; submitting
 the jobs takes some minutes). For a minute it counts the SSH connections to the login node and the calls of `squeue`
 there, and takes the triggerer's CPU time and memory: that of its two processes (one talks to the database, the triggers
-are in the other), where pages that they share are counted once. The first one builds Airflow's API in itself, some 95 MB,
-as soon as any trigger reads a connection. ``--jobs 20`` tries it with fewer.
+are in the other), where pages that they share are counted once. The first one builds Airflow's API in itself, 95 MB, as
+soon as any trigger reads a connection. ``--jobs 20`` tries it with fewer.
 """
 
 from __future__ import annotations
