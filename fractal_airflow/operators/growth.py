@@ -65,7 +65,10 @@ def grow(
     if more is None and isinstance(error, TimeLimitError) and left < (call.left or len(call.units)):
         more = call  # fewer units may have time enough
     if more is None:
-        reason = "the units have as much as the resource allows, or its factor is 1"
+        reason = (
+            "the units have as much as the resource allows, its factor is 1, "
+            "or neither it nor the task says how much they get"
+        )
         decide(error, RetryDecision.fail(f"not tried again with more: {reason}"))
         return
     growth = Growth(more.generation, more.memory_factor, more.time_factor, left)

@@ -153,7 +153,8 @@ class Cluster(_Asking):
     def cancel(self, jobs: Sequence[Mapping[str, Any]], *, by: str) -> list[str]:
         """Cancel jobs; return the ids of those that were there.
 
-        :param jobs: each has its ``folder``, and its ``id``, its ``name`` or both.
+        :param jobs: each has its ``folder``, and its ``id``, its ``name`` or both; without them all jobs of
+            the folder's attempts are meant, or those of a ``generation``.
         :param by: who wants it, and why.
         """
         return list(self.ask({"do": "cancel", "jobs": list(jobs), "by": by})["cancelled"])

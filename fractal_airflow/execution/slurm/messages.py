@@ -19,7 +19,7 @@ from fractal_airflow.exceptions import (
     SubmissionError,
     WorkFolderError,
 )
-from fractal_airflow.execution.slurm.transport import Completed
+from fractal_airflow.execution.slurm.transport import Completed, is_starved
 
 T = TypeVar("T")
 
@@ -196,6 +196,8 @@ def _no_reply(done: Completed, where: str) -> FractalAirflowError:
         return ClusterUnreachableError(
             f"{where}: the reply was cut off (exit code {done.code}). {said}".rstrip(". ") + "."
         )
+    if is_starved(done.stderr):
+        return ClusterUnreachableError(f"{where} starts no programs right now: {said}")
     return ResourceError(f"{where}: the program of this package failed there (exit code {done.code}): {said}")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fractal_airflow.exceptions import ClusterUnreachableError, FractalAirflowError, ResourceError
 from fractal_airflow.execution.slurm.framing import after_marker
-from fractal_airflow.execution.slurm.transport import Completed
+from fractal_airflow.execution.slurm.transport import Completed, is_starved
 
 if TYPE_CHECKING:
     from fractal_airflow.execution.slurm.ssh_settings import SshSettings
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 _PORT = 22
 _LONGEST = 500
 
-# What sshd's half that starts commands says where the machine cannot start one now.
-_PASSING = (b"Resource temporarily unavailable", b"Cannot allocate memory", b"Too many open files", b"fork:")
 _NOLOGIN_CODE = 254  # sshd's, while there is a /etc/nologin
 
 
@@ -69,7 +67,7 @@ def late(where: str, deadline_s: float) -> ClusterUnreachableError:
 def not_run(where: str, code: int | None, stdout: bytes, stderr: bytes) -> FractalAirflowError:
     """Return the error for a session that ended before the login shell had started the command."""
     said = _said(stderr + stdout) or f"exit code {code}"
-    if code is None or code == _NOLOGIN_CODE or any(text in stderr for text in _PASSING):
+    if code is None or code == _NOLOGIN_CODE or is_starved(stderr):
         return ClusterUnreachableError(f"{where} starts no commands right now: {said}")
     return ResourceError(
         f"The login shell on {where} does not run commands: {said}. Its user needs a shell that runs "

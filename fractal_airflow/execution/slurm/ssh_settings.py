@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,9 @@ class SshSettings:
     conn_id: str
     host: Host
     jumps: tuple[Host, ...] = ()
-    password: str | None = None
-    passphrase: str | None = None
-    private_key: str | None = None
+    password: str | None = field(default=None, repr=False)
+    passphrase: str | None = field(default=None, repr=False)
+    private_key: str | None = field(default=None, repr=False)
     host_key: str | None = None
     known_hosts: Path = Path(_KNOWN_HOSTS)
     check_host_key: bool = True

@@ -30,8 +30,6 @@ _KIND_OF_END: dict[str, ErrorKind | None] = {
     "DEADLINE": "time",
     "NODE_FAIL": "node",
     "BOOT_FAIL": "node",
-    "LAUNCH_FAILED": "node",
-    "RECONFIG_FAIL": "node",
     "PREEMPTED": "preempted",
     "CANCELLED": "cancelled",
     "REVOKED": "cancelled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -35,27 +35,40 @@ def cancel(request: dict[str, Any]) -> dict[str, Any]:
         live = live_jobs()
         found = {job.id: folder for item in wanted for job, folder in jobs_of(item, live)}
     cancelled = cancel_found(found, by)
-    if any(may_turn_up(item, set(found.values())) for item in wanted):
-        raise in_doubt()
+    for item in wanted:
+        if not (item.get("id") or item.get("name")):
+            stop_if_jobs_may_turn_up(attempts_of(item["folder"]), found.values(), item.get("generation"))
     return {"cancelled": cancelled}
 
 
-def may_turn_up(item: dict[str, Any], found: set[str]) -> bool:
-    """Tell whether SLURM may have taken a job that the queue does not show yet."""
-    if item.get("id") or item.get("name"):
-        return False
-    records = {folder: read_record(folder) for folder in attempts_of(item["folder"]) if folder not in found}
-    return any(
-        item.get("generation") in (None, record.get("generation")) and doubt_left(folder, record) > 0
+def stop_if_jobs_may_turn_up(
+    folders: Iterable[str], found: Collection[str], generation: str | None = None
+) -> None:
+    """Stop where SLURM may have taken a job that the queue does not show yet.
+
+    :param found: attempts whose jobs the queue does show.
+    :raises ProgramError: until enough time has passed.
+    """
+    records = {folder: read_record(folder) for folder in {*folders} - {*found}}
+    doubts = [
+        folder
         for folder, record in records.items()
-    )
+        if generation in (None, record.get("generation")) and doubt_left(folder, record) > 0
+    ]
+    if doubts:
+        raise in_doubt()
 
 
 def leftovers(request: dict[str, Any]) -> dict[str, Any]:
-    """Cancel all jobs of all attempts below a step's folder."""
+    """Cancel all jobs of all attempts below a step's folder.
+
+    :raises ProgramError: if one of them may still turn up; those that are there have been cancelled then.
+    """
     marks = {attempt_mark(folder): folder for folder in attempts_below(request["folder"])}
     found = {job.id: marks[mark] for job in live_jobs() if (mark := attempt_mark_in(job.name)) in marks}
-    return {"cancelled": cancel_found(found, request["by"])}
+    cancelled = cancel_found(found, request["by"])
+    stop_if_jobs_may_turn_up(marks.values(), found.values())
+    return {"cancelled": cancelled}
 
 
 def wait_for_submission(stack: ExitStack, folder: str) -> None:
@@ -79,12 +92,11 @@ def live_jobs() -> list[Job]:
 def jobs_of(item: dict[str, Any], jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
     """Yield the jobs that a request means, and the folder of each one's attempt."""
     job_id, name, generation = item.get("id"), item.get("name"), item.get("generation")
-    for job in jobs:
-        if job_id or name:
-            if job.id == job_id or job.name == name:
-                yield job, item["folder"]
-            continue
-        for folder in attempts_of(item["folder"]):
+    if job_id or name:
+        yield from ((job, item["folder"]) for job in jobs if job.id == job_id or job.name == name)
+        return
+    for folder in attempts_of(item["folder"]):
+        for job in jobs:
             if is_of(job.name, folder, generation) if generation else is_of_attempt(job.name, folder):
                 yield job, folder
 

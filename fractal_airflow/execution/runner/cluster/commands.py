@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from .errors import ProgramError
@@ -21,6 +24,9 @@ _USUAL_FOLDERS = (
 # They change what a command shows or does (SQUEUE_PARTITION hides jobs). What says where SLURM is stays.
 _CHANGING = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SINFO_", "SCONTROL_")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+
+# A login node that is full: of processes, of memory, of open files.
+_STARVED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 _NOT_THIS_SLURM = ("invalid option", "unrecognized option", "Invalid job format", "Invalid field")
 
@@ -68,7 +74,7 @@ def run(
 
     :param folder: where it runs.
     :param pass_fds: open files that it keeps open as long as it runs.
-    :raises ProgramError: if there is no such command.
+    :raises ProgramError: if there is no such command, or it cannot be started now.
     """
     program = find(name)
     if program is None:
@@ -77,22 +83,29 @@ def run(
             f"{name} is not found on {os.uname().nodename}: is it a submit host of the cluster, and are "
             f"SLURM's commands in the PATH of a shell that is no login shell (it is {os.environ.get('PATH')})?",
         )
-    process = subprocess.Popen(
-        [program, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env=environment(os.environ),
-        pass_fds=pass_fds,
-        start_new_session=True,  # whatever ends this program does not stop it half-way
-    )
+    try:
+        process = subprocess.Popen(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=environment(os.environ),
+            pass_fds=pass_fds,
+            start_new_session=True,  # whatever ends this program does not stop it half-way
+        )
+    except OSError as error:
+        if error.errno not in _STARVED:
+            raise
+        where = os.uname().nodename
+        raise ProgramError("busy", f"{name} cannot be started on {where}: {error.strerror}") from error
     code: int | None
     try:
         out, err = process.communicate(timeout=deadline_s)
         code = process.returncode
     except subprocess.TimeoutExpired:
-        process.kill()
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # it may be a site's own script around the real one
         out, err = process.communicate()
         code = None
     return Ran(name, code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))

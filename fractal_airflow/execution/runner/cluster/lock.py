@@ -13,7 +13,7 @@ from .errors import ProgramError, writing
 
 LOCK_FILE = ".cluster.lock"
 WAIT_SECONDS = 60.0
-STALE_SECONDS = 300.0  # longer than any request takes
+STALE_SECONDS = 600.0  # longer than any request takes
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def submit(request: dict[str, Any]) -> dict[str, Any]:
         if before["done"] == batch["count"]:
             return {**reply, "complete": True}
         name = job_name(request["name_prefix"], folder, generation)
-        job = find_job(folder, generation, again=request.get("again", False))
+        job = find_job(folder, generation)
         if job:
             return {**reply, **started_from(folder, job["id"]), "job": {**job, "adopted": True}}
         with writing(folder):
@@ -78,11 +78,10 @@ def done_count(folder: str, count: int) -> int:
     return sum(results.get(index, {}).get("status") == "done" for index in range(count))
 
 
-def find_job(folder: str, generation: str, *, again: bool) -> dict[str, str] | None:
+def find_job(folder: str, generation: str) -> dict[str, str] | None:
     """Return the job that the attempt has already, and leave it none besides.
 
-    One that waits or runs, or, unless a new one is asked for, one that has ended and whose end nobody has
-    been told yet.
+    One that waits or runs, or one that has ended and whose end nobody has been told yet.
 
     :raises ProgramError: if the controller does not answer, or one may still turn up.
     """
@@ -102,8 +101,6 @@ def find_job(folder: str, generation: str, *, again: bool) -> dict[str, str] | N
         adopt(folder, generation, kept)
         return {"id": kept.id, "name": kept.name}
     refuse_in_doubt(folder, last, every)
-    if again:
-        return None
     return unseen_end(folder, generation, record, jobs)
 
 

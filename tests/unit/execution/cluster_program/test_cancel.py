@@ -108,6 +108,16 @@ def test_the_leftovers_of_a_step_are_cancelled_and_nothing_else(program: Program
     assert slurm.live == ["103"]
 
 
+def test_leftovers_that_may_still_turn_up_are_asked_for_again(program: Program, slurm: FakeSlurm) -> None:
+    program.submit(batch_folder=str(program.step / "0001-0123456789ab"))
+    slurm.say("sbatch", code=1, err=TIMED_OUT, times=1)
+    with pytest.raises(Failed):
+        program.submit()
+    with pytest.raises(Failed, match="may still turn up"):
+        program.ask("leftovers", folder=str(program.step), by="merge")
+    assert slurm.live == []
+
+
 def test_a_run_with_a_job_is_not_cleaned_up(program: Program, slurm: FakeSlurm) -> None:
     program.submit()
     request = {"work_dir": str(program.work_dir), "keep": [], "before": time.time() + 1, "dry_run": False}

@@ -39,7 +39,7 @@ def test_the_name_of_a_job_is_readable_and_plain(program: Program) -> None:
 def test_a_job_that_has_not_ended_is_adopted(program: Program, slurm: FakeSlurm, state: str) -> None:
     first = program.submit()
     slurm.set("101", state=state)
-    second = program.submit(again=True)
+    second = program.submit()
     assert second["job"] == {**first["job"], "adopted": True}
     assert len(slurm.calls("sbatch")) == 1
 
@@ -144,10 +144,11 @@ def test_a_job_that_ended_before_it_was_recorded_is_found(program: Program, slur
     assert program.submit()["job"]["id"] == "101"
 
 
-def test_a_new_job_can_be_asked_for(program: Program, slurm: FakeSlurm) -> None:
+def test_a_job_whose_end_was_told_is_followed_by_another(program: Program, slurm: FakeSlurm) -> None:
     program.submit()
     slurm.set("101", state="CANCELLED")
-    assert program.submit(again=True)["job"]["id"] == "102"
+    program.change_record(collected=True)
+    assert program.submit()["job"]["id"] == "102"
     assert program.record()["former"] == ["101"]
 
 
@@ -225,7 +226,8 @@ def test_what_is_to_run_still_is_run_as_is_asked_now(program: Program, slurm: Fa
     assert json.loads((program.attempt / "batch.json").read_text())["parallel"] == 1  # its job is submitted
     assert (program.attempt / "job.sh").read_text() != "another"
     slurm.set("101", state="OUT_OF_MEMORY")
-    program.submit(batch={**batch, "parallel": 7, "mem_mb": 500}, script="another", again=True)
+    program.change_record(collected=True)
+    program.submit(batch={**batch, "parallel": 7, "mem_mb": 500}, script="another")
     assert json.loads((program.attempt / "batch.json").read_text())["mem_mb"] == 500
     assert (program.attempt / "job.sh").read_text() == "another"
 

@@ -154,6 +154,11 @@ def test_what_a_shell_prints_before_the_reply_is_no_part_of_it() -> None:
             ResourceError,
             "failed there .exit code 1.: Traceback: oh no",
         ),
+        (
+            Completed(2, b"", b"sh: 1: Cannot fork"),
+            ClusterUnreachableError,
+            "starts no programs right now: sh: 1: Cannot fork",
+        ),
         (Completed(0, b"", b""), ClusterUnreachableError, "the reply was cut off"),
         (Completed(0, b'{"ok": {"jo', b""), ClusterUnreachableError, "the reply was cut off"),
         (Completed(137, b"", b"Killed"), ClusterUnreachableError, "cut off .exit code 137.. Killed"),

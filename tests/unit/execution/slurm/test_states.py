@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from fractal_airflow.execution.runner.cluster.queue import ENDED_STATES
+from fractal_airflow.execution.slurm import states
 from fractal_airflow.execution.slurm.states import (
     Phase,
     kind_of_end,
@@ -54,6 +56,10 @@ def test_a_state_says_how_far_a_job_is_and_an_unknown_one_says_nothing(
     state: str, phase: Phase | None
 ) -> None:
     assert phase_of(state) == phase
+
+
+def test_the_program_on_the_cluster_knows_the_same_ends() -> None:
+    assert states._KIND_OF_END.keys() == ENDED_STATES
 
 
 def test_what_is_added_to_a_state_is_left_out() -> None:
