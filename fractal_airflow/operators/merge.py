@@ -14,6 +14,7 @@ from fractal_airflow.exceptions import (
     DatasetStoreError,
     FractalAirflowError,
     ImageListError,
+    ResourceError,
 )
 from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
@@ -145,8 +146,9 @@ class MergeOutputsOperator(FractalOperator):
         folder = run_folder(resource.work_dir, ti.dag_id, ti.run_id, self.step_number, self.step.name)
         try:
             ended = resource.leftovers(str(folder))
-        except ClusterNotReadyError as error:
-            if ti.try_number <= ti.max_tries:
+        except (ClusterNotReadyError, ResourceError) as error:
+            # Settings that are wrong do not pass, and what has succeeded is to be merged.
+            if isinstance(error, ClusterNotReadyError) and ti.try_number <= ti.max_tries:
                 raise
             self.log.error("Jobs may be left over of task instances that are gone, in %s: %s", folder, error)
             return
