@@ -28,7 +28,7 @@ class BatchCall:
     :param meta: how to run the units: the task's effective ``meta``.
     :param label: what the batch is called, for people.
     :param account: the SLURM account that the run is to be charged to.
-    :param worker_init: lines for the beginning of the job script, in place of those of the resource.
+    :param worker_init: lines of shell that the job runs before its units.
     :param memory_factor: how many times the usual memory the units get: above 1 after one ran out of it.
     :param time_factor: how many times the usual time the units get.
     :param left: how many units still have to run, where that is known.

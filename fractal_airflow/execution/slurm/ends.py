@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from fractal_airflow.execution import runner
@@ -69,12 +70,15 @@ class _Ending:
         host = job.nodes if job and job.nodes else None
         return Outcome("failed", None, UnitError(self._kind or "job", message), log, host=host)
 
+    @cached_property
+    def _description(self) -> str:
+        return describe_end(self._job_id, self._collected, self._kind)
+
     def _explain(self) -> str:
-        text = describe_end(self._job_id, self._collected, self._kind)
         if self._told or not self._collected.stderr_tail:
-            return text
+            return self._description
         self._told = True
-        return f"{text}\nLast lines of the job's stderr:\n{self._collected.stderr_tail}\n"
+        return f"{self._description}\nLast lines of the job's stderr:\n{self._collected.stderr_tail}\n"
 
 
 def kind_of_job(collected: Collected) -> ErrorKind | None:

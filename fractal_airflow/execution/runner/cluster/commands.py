@@ -57,10 +57,17 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join(folders))
 
 
-def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command, made of this process's own."""
+def environment(own: Mapping[str, str], *, inherited: bool = False) -> dict[str, str]:
+    """Return the environment of a command, made of this process's own.
+
+    :param inherited: whether a job inherits it: then only messages are in English, and texts stay in the
+        user's own encoding.
+    """
     kept = {name: text for name, text in own.items() if name in _KEPT or not name.startswith(_CHANGING)}
-    return {**kept, "LC_ALL": "C"}
+    if not inherited:
+        return {**kept, "LC_ALL": "C"}
+    locale = kept.pop("LC_ALL", "")
+    return {**kept, **({"LC_CTYPE": locale} if locale else {}), "LC_MESSAGES": "C"}
 
 
 def run(
@@ -69,11 +76,13 @@ def run(
     folder: str | None = None,
     deadline_s: float = DEADLINE_SECONDS,
     pass_fds: Sequence[int] = (),
+    inherited: bool = False,
 ) -> Ran:
     """Run a command of SLURM.
 
     :param folder: where it runs.
     :param pass_fds: open files that it keeps open as long as it runs.
+    :param inherited: whether a job inherits its environment.
     :raises ProgramError: if there is no such command, or it cannot be started now.
     """
     program = find(name)
@@ -90,7 +99,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
-            env=environment(os.environ),
+            env=environment(os.environ, inherited=inherited),
             pass_fds=pass_fds,
             start_new_session=True,  # whatever ends this program does not stop it half-way
         )

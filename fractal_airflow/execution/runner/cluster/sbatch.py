@@ -70,7 +70,7 @@ def submit_job(folder: str, name: str, pass_fds: Sequence[int] = ()) -> str:
     """
     ran = commands.run(
         "sbatch", "--parsable", f"--job-name={name}", SCRIPT_FILE,
-        folder=folder, pass_fds=pass_fds, deadline_s=DEADLINE_SECONDS,
+        folder=folder, pass_fds=pass_fds, deadline_s=DEADLINE_SECONDS, inherited=True,
     )  # fmt: skip
     job_id = parse_id(ran.out)
     if ran.code == 0 and job_id:

@@ -139,3 +139,13 @@ def test_a_users_own_variables_do_not_change_what_commands_do() -> None:
         "PATH": "/b",
     }
     assert environment({**own, "SLURM_CONF": "/c"}) == {"LC_ALL": "C", "PATH": "/b", "SLURM_CONF": "/c"}
+
+
+def test_a_job_inherits_the_encoding_of_its_user() -> None:
+    german = {"LC_ALL": "de_DE.UTF-8", "LANG": "en_GB.UTF-8"}
+    assert environment(german, inherited=True) == {
+        "LANG": "en_GB.UTF-8",
+        "LC_CTYPE": "de_DE.UTF-8",
+        "LC_MESSAGES": "C",
+    }
+    assert environment({"LC_CTYPE": "C.UTF-8"}, inherited=True) == {"LC_CTYPE": "C.UTF-8", "LC_MESSAGES": "C"}
