@@ -121,6 +121,7 @@ def test_the_log_says_why_a_job_waits_and_how_far_its_units_are(site: Site, tria
     trial.start(meta=STARTS_LATER)
     labels = site.airflow.instances(trial.name, trial.run_id)
     assert labels[f"{STEP}.run", 0]["rendered_map_index"] == "B/03/0 … B/04/0 (2)"
+    trial.wait("the log says that it runs", lambda: "runs on n" in trial.log(map_index=0))
 
     trial.finish()
 

@@ -31,6 +31,9 @@ from fractal_airflow.execution.slurm.transport import AT_ONCE, DEADLINE_S, Async
 if TYPE_CHECKING:
     from asyncssh import SSHClientConnection, SSHClientProcess
 
+REFUSED_S = 10.0
+REFUSED_PAUSE_S = 0.2
+
 _BROKEN = (asyncssh.Error, OSError)
 _BAD_KEY = (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)
 
@@ -87,15 +90,17 @@ class AsyncSshTransport(AsyncTransport):
             await asyncio.wait(self._given_up, timeout=0)
 
     async def _run(self, line: str, marker: str, stdin: bytes) -> Completed:
-        connection, process = await self._start(line)
         self._running += 1
         try:
-            code, stdout, stderr = await _finish(process, stdin)
-        except _BROKEN as error:
-            raise ssh_errors.cut(self.where, error) from error
+            connection, process = await self._start(line)
+            try:
+                code, stdout, stderr = await _finish(process, stdin)
+            except _BROKEN as error:
+                raise ssh_errors.cut(self.where, error) from error
+            finally:
+                process.close()
         finally:
             self._running -= 1
-            process.close()
         if code is None and connection.is_closed():
             raise ssh_errors.cut(self.where, "it was closed")
         return ssh_errors.reply(self.where, marker, code, stdout, stderr)
@@ -104,14 +109,22 @@ class AsyncSshTransport(AsyncTransport):
         """Start a command; a kept connection that opens no channel for it any more is replaced in passing."""
         kept = self._opening is not None and self._opening.is_usable()
         connection = await self._connected()
-        try:
-            return connection, await _new_process(connection, line)
-        except asyncssh.ChannelOpenError as error:
-            # sshd counts a command as long as it runs, even if nobody waits for it any more.
-            if not kept or (self._running and not connection.is_closed()):
-                raise ssh_errors.unreachable(self.where, error) from error
-        except _BROKEN as error:
-            raise ssh_errors.cut(self.where, error) from error
+        refused_until = time.monotonic() + REFUSED_S
+        while True:
+            try:
+                return connection, await _new_process(connection, line)
+            except asyncssh.ChannelOpenError as error:
+                if self._running == 1 or connection.is_closed():
+                    if not kept:
+                        raise ssh_errors.unreachable(self.where, error) from error
+                    break
+                # sshd counts a command for a while after its end, and as long as it runs, even if nobody waits
+                # for it any more. Other calls need this connection.
+                if time.monotonic() > refused_until:
+                    raise ssh_errors.unreachable(self.where, error) from error
+                await asyncio.sleep(REFUSED_PAUSE_S)
+            except _BROKEN as error:
+                raise ssh_errors.cut(self.where, error) from error
         if self._opening is not None and self._opening.gave(connection):
             self._drop()
         connection = await self._connected()
