@@ -231,7 +231,7 @@ async def watch(
 
     async def collect(cluster: AsyncCluster) -> int:
         started = time.perf_counter()
-        collected = await cluster.collect(submitted.folder, submitted.count, job_id, take=True)
+        collected = await cluster.collect(submitted.folder, submitted.count, job_id, most_bytes=1 << 24)
         costs.add("collecting", started)
         return len(collected.results)
 

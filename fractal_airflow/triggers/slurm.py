@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -186,7 +185,10 @@ class SlurmJobTrigger(ClusterTrigger):
             return await self._insist(
                 watcher,
                 lambda cluster: cluster.collect(
-                    submitted["folder"], submitted["count"], submitted["job"]["id"], take=True
+                    submitted["folder"],
+                    submitted["count"],
+                    submitted["job"]["id"],
+                    most_bytes=EVENT_LIMIT_BYTES,
                 ),
                 seconds=max(LEAST_COLLECT_SECONDS, left),
             )
@@ -197,11 +199,9 @@ class SlurmJobTrigger(ClusterTrigger):
 
     def _event(self, end: str, collected: Collected | None) -> dict[str, Any]:
         event = {"end": end, "submitted": self.submitted, "waiting": self.waiting}
-        if collected is not None:
-            data = asdict(collected)
-            if len(json.dumps(data)) <= EVENT_LIMIT_BYTES:
-                return {**event, "collected": data}
-        return event
+        if collected is None or collected.too_large:
+            return event
+        return {**event, "collected": asdict(collected)}
 
     async def _cancel(self, cluster: AsyncCluster, by: str) -> list[str]:
         # By its id alone: a job of a later try has the same name.

@@ -142,9 +142,9 @@ class Cluster(_Asking):
         """Return how jobs are, by their ids."""
         return read_statuses(self.ask(poll_request(items)))
 
-    def collect(self, folder: str, count: int, job_id: str | None, *, take: bool = False) -> Collected:
-        """Return what is known of a job's end, and take the results if they are complete and ``take``."""
-        return read_collected(self.ask(_collect(folder, count, job_id, take)))
+    def collect(self, folder: str, count: int, job_id: str | None) -> Collected:
+        """Return what is known of a job's end; nothing is taken."""
+        return read_collected(self.ask(_collect(folder, count, job_id)))
 
     def results(self, folder: str, count: int) -> list[dict[str, Any]]:
         """Return the last result line of each unit of an attempt that has one."""
@@ -200,9 +200,13 @@ class AsyncCluster(_Asking):
         """Return how jobs are, by their ids."""
         return read_statuses(await self.ask(poll_request(items)))
 
-    async def collect(self, folder: str, count: int, job_id: str | None, *, take: bool = False) -> Collected:
-        """Return what is known of a job's end, and take the results if they are complete and ``take``."""
-        return read_collected(await self.ask(_collect(folder, count, job_id, take)))
+    async def collect(self, folder: str, count: int, job_id: str | None, *, most_bytes: int) -> Collected:
+        """Return what is known of a job's end, and take the results if they are complete.
+
+        :param most_bytes: of results; where there are more, nothing is transferred or taken.
+        """
+        request = _collect(folder, count, job_id)
+        return read_collected(await self.ask({**request, "take": True, "most_bytes": most_bytes}))
 
     async def cancel(self, jobs: Sequence[Mapping[str, Any]], *, by: str) -> list[str]:
         """Cancel jobs; return the ids of those that were there (see :meth:`Cluster.cancel`)."""
@@ -230,8 +234,8 @@ class AsyncCluster(_Asking):
         await self._transport.close()
 
 
-def _collect(folder: str, count: int, job_id: str | None, take: bool) -> dict[str, Any]:
-    return {"do": "collect", "folder": folder, "count": count, "job_id": job_id, "take": take}
+def _collect(folder: str, count: int, job_id: str | None) -> dict[str, Any]:
+    return {"do": "collect", "folder": folder, "count": count, "job_id": job_id}
 
 
 def _settle(folder: str, reject: Mapping[int, str] | None, take: bool) -> dict[str, Any]:

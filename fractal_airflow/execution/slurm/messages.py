@@ -122,6 +122,7 @@ class Collected:
     :param usage: what the runner measured of the whole job.
     :param log_tails: the ends of the logs of units that were started and have no result, by their indexes.
     :param taken: whether the complete results were taken.
+    :param too_large: whether there were more results than were asked for; then nothing else is known.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -132,6 +133,7 @@ class Collected:
     usage: dict[str, Any] | None = None
     log_tails: dict[str, str] = field(default_factory=dict)
     taken: bool = False
+    too_large: bool = False
 
 
 def poll_request(items: Iterable[PollItem]) -> dict[str, Any]:

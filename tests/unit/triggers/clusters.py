@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,11 +42,13 @@ class FakeCluster:
         self._fail()
         return {item.id: self.states.get(item.id, RUNNING) for item in items}
 
-    async def collect(self, folder: str, count: int, job_id: str | None, *, take: bool = False) -> Collected:
+    async def collect(self, folder: str, count: int, job_id: str | None, *, most_bytes: int) -> Collected:
         self._fail()
+        if len(json.dumps(self.results)) > most_bytes:
+            return Collected(too_large=True)
         self.collected.append((folder, count, job_id))
         return Collected(
-            results=self.results, job=JobRecord(id=job_id or "", state="COMPLETED"), exit=0, taken=take
+            results=self.results, job=JobRecord(id=job_id or "", state="COMPLETED"), exit=0, taken=True
         )
 
     async def cancel(self, jobs: Sequence[Mapping[str, Any]], *, by: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection
 from contextlib import suppress
@@ -20,10 +21,16 @@ MOST_LOG_TAILS = 5
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the results, and everything that explains the end of a job, if there was one."""
+    """Return the results, and everything that explains the end of a job, if there was one.
+
+    Of results that would be more than ``most_bytes`` the reply only says so: the end of the job counts as
+    not told yet.
+    """
     folder: str = request["folder"]
     job_id: str | None = request["job_id"]
     found = last_results(folder, request["count"], started_from(folder, job_id).get("offset", 0))
+    if "most_bytes" in request and len(json.dumps(found)) > request["most_bytes"]:
+        return {"too_large": True}
     complete = all(result["status"] == "done" for result in found) and len(found) == request["count"]
     job = describe_job(job_id, needed=not complete) if job_id else None
     taken = bool(request.get("take")) and complete

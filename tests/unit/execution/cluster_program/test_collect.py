@@ -31,6 +31,16 @@ def test_results_are_collected_and_taken_when_all_are_there(program: Program, sl
     assert json.loads((program.attempt / "attempt.json").read_text())["taken"]
 
 
+def test_of_results_that_are_too_large_nothing_is_taken_or_told(program: Program, slurm: FakeSlurm) -> None:
+    program.submit()
+    program.finish(0, 1)
+    slurm.set("101", state="COMPLETED")
+    assert collect(program, take=True, most_bytes=20) == {"too_large": True}
+    assert not json.loads((program.attempt / "attempt.json").read_text())["taken"]
+    assert "collected" not in program.record()
+    assert collect(program, take=True, most_bytes=2000)["taken"]
+
+
 def test_everything_that_explains_an_end_is_collected(program: Program, slurm: FakeSlurm) -> None:
     program.submit()
     slurm.set("101", state="FAILED", exit_code=9, nodes="n2", time="1:05")
