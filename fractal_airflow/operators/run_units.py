@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, cast
 
 from airflow.sdk import BaseXCom
 
-from fractal_airflow.exceptions import ClusterNotReadyError, TaskOutputValidationError
+from fractal_airflow.exceptions import ClusterNotReadyError, JobCancelledError, TaskOutputValidationError
 from fractal_airflow.fractal import parse_task_output
 from fractal_airflow.hooks.fractal import LOCAL, FractalHook
 from fractal_airflow.operators.base import FractalOperator
@@ -81,6 +81,7 @@ class RunUnitsOperator(FractalOperator):
         self.slurm_account = slurm_account
         self.worker_init = worker_init
         self.deferrable = deferrable
+        self._ended = False
 
     def execute(self, context: Context) -> Any:
         """Run the units; the XCom has their outcomes."""
@@ -110,7 +111,8 @@ class RunUnitsOperator(FractalOperator):
             self._pause(call, waiting, error, method_name="resume", event=event)
 
     def on_kill(self) -> None:
-        """End the units that run, if it has come to that."""
+        """End the units that run, if it has come to that; else they do not begin."""
+        self._ended = True
         if "_resource" in vars(self):
             self._resource.cancel()
 
@@ -146,6 +148,8 @@ class RunUnitsOperator(FractalOperator):
     def _run(self, context: Context, waiting: Waiting, *, defer: bool = True) -> Any:
         assignment = self._assignment(context)
         call = self._call(context, assignment)
+        if self._ended:  # Airflow goes on after a signal, for some seconds
+            raise JobCancelledError(f"{self.step_name}: the task instance was ended")
         if not (self._resource.defers and self.deferrable and defer):
             end = self._resource.run(call, log=self._log)
             return self._finish(context, assignment, call, end)

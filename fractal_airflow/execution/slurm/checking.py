@@ -122,10 +122,10 @@ class ClusterCheck:
         try:
             end = self._wait(submitted, wait_s)
         except BaseException:
-            self._resource.cancel()
+            self._resource.cancel_batch(call)
             raise
         if isinstance(end, Finding):
-            self._resource.cancel()
+            self._resource.cancel_batch(call)
             return end
         waited_s = end
         batch = self._resource.finish(submitted, log=_log)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from fractal_airflow.exceptions import ClusterNotReadyError, WorkFolderError
+from fractal_airflow.exceptions import ClusterNotReadyError, JobCancelledError, WorkFolderError
 from fractal_airflow.execution import runner
 from fractal_airflow.execution.archive import program_path
 from fractal_airflow.execution.progress import MOST_FAILURES_SHOWN
@@ -30,6 +30,7 @@ T = TypeVar("T")
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 MOST_SUBMISSIONS = 3
+ENDED = "Airflow: the task instance was ended"
 
 __all__ = ["JobRef", "SlurmResource", "Submitted"]
 
@@ -51,6 +52,7 @@ class SlurmResource(Resource):
         self.config = config
         self.cluster = Cluster(transport or make_transport(config), str(config.work_dir), config.python)
         self._running: dict[str, str] | None = None
+        self._ended = False
 
     @property
     def slots(self) -> int:
@@ -78,12 +80,15 @@ class SlurmResource(Resource):
         :raises SubmissionError: if SLURM refuses it.
         :raises WorkFolderError: if the work folder cannot be written.
         :raises ResourceError: if a unit fits no job.
+        :raises JobCancelledError: after :meth:`cancel`, which may come in the middle of this.
         """
         self._running = {"folder": call.folder, "generation": call.generation}
+        self._check_wanted()
         fields = submit_fields(call, self.request(call))
         submitted = self.cluster.submit(fields, own_python=own_python(call))
         if submitted.job:
             self._running = {"id": submitted.job.id, "folder": submitted.folder}
+        self._check_wanted(submitted)
         for line in submitted_lines(submitted):
             log.info("%s", line)
         return submitted
@@ -191,12 +196,20 @@ class SlurmResource(Resource):
                 log.info("%s", line)
 
     def cancel(self) -> None:
-        """Cancel the job that this process has submitted, or is just submitting."""
+        """Cancel the job that this process has submitted, or is just submitting; from now on it submits none."""
+        self._ended = True
         if self._running is None:
             return
         # The main thread may be in the middle of a call: that connection is not to be used now.
         cluster = Cluster(make_transport(self.config), str(self.work_dir), self.config.python)
-        cluster.cancel([self._running], by="Airflow: the task instance was ended")
+        cluster.cancel([self._running], by=ENDED)
+
+    def _check_wanted(self, submitted: Submitted | None = None) -> None:
+        """Stop what goes on after a signal had its job cancelled: Airflow lets it, for some seconds."""
+        if self._ended:
+            if submitted is not None:
+                self._cancel(submitted, ENDED)
+            raise JobCancelledError("The task instance was ended: no job is submitted for it any more")
 
     def cancel_batch(self, call: BatchCall) -> None:
         """Cancel what may have been submitted for a batch, where nobody could be told."""

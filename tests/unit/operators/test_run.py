@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from fractal_airflow.exceptions import (
     ClusterBusyError,
     ClusterUnreachableError,
+    JobCancelledError,
     NodeFailureError,
     SubmissionError,
 )
@@ -239,6 +240,17 @@ def test_a_job_that_the_triggerer_cannot_watch_is_waited_for_in_the_worker() -> 
 
     assert resource.done == ["run"]
     assert "return_value" in instance.xcoms
+
+
+def test_killed_before_it_has_come_to_that_it_submits_nothing() -> None:
+    instance = Instance(resource := FakeResource())
+    del vars(instance.operator)["_resource"]
+    instance.operator.on_kill()
+    vars(instance.operator)["_resource"] = resource
+
+    with pytest.raises(JobCancelledError, match="was ended"):
+        instance.go_on("execute")
+    assert resource.calls == []
 
 
 def test_without_a_triggerer_nothing_is_deferred() -> None:

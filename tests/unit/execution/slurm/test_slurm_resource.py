@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 
-from fractal_airflow.exceptions import ControllerError, SubmissionError, WorkFolderError
+from fractal_airflow.exceptions import (
+    ControllerError,
+    JobCancelledError,
+    SubmissionError,
+    WorkFolderError,
+)
 from fractal_airflow.execution.resource import BatchCall, make_resource
-from fractal_airflow.execution.slurm.resource import JobRef, SlurmResource, submitted_lines
+from fractal_airflow.execution.slurm.resource import JobRef, SlurmResource, Submitted, submitted_lines
 from tests.unit.execution.cluster_program.fake_slurm import FakeSlurm
 
 LOG = logging.getLogger("batch")
@@ -241,12 +246,38 @@ def test_an_adopted_job_that_an_earlier_try_cancels_is_submitted_again(scene: Sc
 
 def test_a_job_of_ours_is_cancelled_by_its_id(scene: Scene) -> None:
     resource = scene.resource()
-    resource.cancel()
     resource.submit(scene.call(), log=LOG)
     resource.cancel()
 
     assert scene.slurm.live == []
     assert "task instance was ended" in (scene.attempt / "cancelled-101.json").read_text()
+
+
+def test_who_was_ended_submits_nothing_any_more(scene: Scene) -> None:
+    resource = scene.resource()
+    resource.cancel()
+
+    with pytest.raises(JobCancelledError):
+        resource.run(scene.call(), log=LOG)
+    assert scene.slurm.calls("sbatch") == []
+
+
+def test_a_signal_in_the_middle_of_a_submission_leaves_no_job(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = scene.resource()
+    submit = resource.cluster.submit
+
+    def submit_after_the_signal(*args: Any, **kwargs: Any) -> Submitted:
+        resource.cancel()  # it finds nothing yet
+        return submit(*args, **kwargs)
+
+    monkeypatch.setattr(resource.cluster, "submit", submit_after_the_signal)
+
+    with pytest.raises(JobCancelledError):
+        resource.run(scene.call(), log=LOG)
+    assert list(scene.slurm.jobs) == ["101"]
+    assert scene.slurm.live == []
 
 
 def test_what_a_step_left_behind_is_cancelled(scene: Scene) -> None:
