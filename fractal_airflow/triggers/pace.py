@@ -13,8 +13,9 @@ class Pace:
     The times of polls. It knows no clock: whoever asks says what time it is.
 
     A job that was just submitted, or has just changed its state, may soon change again: the next polls come
-    after 1, 2, 4 s …, until the pause is the poll interval. Early polls are a credit that grows slowly, so
-    that a crowd of short jobs cannot keep a controller busy: on average there are at most two in an interval.
+    after 1, 2, 4 s …, until the pause is the poll interval; and one comes when the last unit of a job should
+    have ended. Such early polls are a credit that grows slowly, so that a crowd of short jobs cannot keep a
+    controller busy: on average there are at most two in an interval.
 
     :param interval_s: the pause while nothing happens.
     """
@@ -38,11 +39,12 @@ class Pace:
         if not self.failing:
             self.due = min(self.due, now + self._next_pause())
 
-    def polled(self, now: float, *, news: bool) -> None:
+    def polled(self, now: float, *, news: bool, ends_in_s: float | None = None) -> None:
         """
         Take note of a poll that was answered.
 
         :param news: whether a job has changed its state.
+        :param ends_in_s: when a job should be at its end, if its units go on as they did.
         """
         self._failure_pause_s = 0.0
         self._credit += 2 * (now - self._polled_at) / self.interval_s - 1
@@ -51,6 +53,8 @@ class Pace:
         if news:
             self._pause_s = NEWS_PAUSE_S
         self.due = now + self._next_pause()
+        if ends_in_s is not None and self._credit >= 1:
+            self.due = min(self.due, now + max(FIRST_PAUSE_S, ends_in_s))
         self._pause_s = min(2 * self._pause_s, self.interval_s)
 
     def failed(self, now: float, *, least_s: float = 0.0) -> None:

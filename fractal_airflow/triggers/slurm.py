@@ -162,7 +162,8 @@ class SlurmJobTrigger(ClusterTrigger):
 
         submitted = submitted_of(self.submitted)
         watch = JobWatch.of(submitted, self.results_wait_s, time.monotonic())
-        with watcher.watch(watch.job_id, submitted.folder, submitted.offset) as updates:
+        left = submitted.count - submitted.done
+        with watcher.watch(watch.job_id, submitted.folder, submitted.offset, left) as updates:
             while watch.verdict is None:
                 update = await self._next(updates)
                 if update is None:

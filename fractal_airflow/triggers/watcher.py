@@ -41,13 +41,27 @@ class Link:
 
 @dataclass(eq=False)
 class WatchedJob:
-    """A job that a trigger watches, with what the polls say of it."""
+    """
+    A job that a trigger watches, with what the polls say of it.
+
+    :param left: how many units have no result yet.
+    """
 
     job_id: str
     folder: str
     offset: int = 0
+    left: int = 0
     state: str | None = None
+    polled_at: float | None = None
     updates: asyncio.Queue[JobStatus | Exception] = field(default_factory=asyncio.Queue)
+
+    def take(self, status: JobStatus, now: float) -> float | None:
+        """Take what a poll says; return in how many seconds the last unit should end, where that shows."""
+        ended, polled_at = status.done + status.failed, self.polled_at
+        self.state, self.offset, self.polled_at = status.state, status.offset, now
+        self.left = max(0, self.left - ended)
+        self.updates.put_nowait(status)
+        return None if polled_at is None or not ended else self.left * (now - polled_at) / ended
 
 
 class ClusterWatcher:
@@ -73,14 +87,15 @@ class ClusterWatcher:
 
     @contextmanager
     def watch(
-        self, job_id: str, folder: str, offset: int = 0
+        self, job_id: str, folder: str, offset: int = 0, left: int = 0
     ) -> Iterator[asyncio.Queue[JobStatus | Exception]]:
         """
         Watch a job: the queue gets what each poll says of it, or why a poll had no answer.
 
         :param offset: how much of the job's results the trigger knows of already.
+        :param left: how many units had no result there.
         """
-        job = WatchedJob(job_id, folder, offset)
+        job = WatchedJob(job_id, folder, offset, left)
         if not self._jobs:
             self._pace = Pace(self._pace.interval_s, time.monotonic())
         self._jobs.append(job)
@@ -151,12 +166,12 @@ class ClusterWatcher:
             await self._failed(error, jobs)
             return
         self._failures = 0
-        news = False
-        for job, status in answers:
-            news |= status.state != job.state
-            job.state, job.offset = status.state, status.offset
-            job.updates.put_nowait(status)
-        self._pace.polled(time.monotonic(), news=news)
+        now = time.monotonic()
+        news = any(status.state != job.state for job, status in answers)
+        ends = [job.take(status, now) for job, status in answers]
+        self._pace.polled(
+            now, news=news, ends_in_s=min((each for each in ends if each is not None), default=None)
+        )
 
     async def _failed(self, error: Exception, jobs: list[WatchedJob]) -> None:
         self._pace.failed(time.monotonic(), least_s=getattr(error, "pause_s", 0.0))

@@ -63,3 +63,17 @@ def test_after_an_outage_polls_are_soon_again() -> None:
     pace.failed(0)
     pace.polled(1, news=False)
     assert pace.due == 2
+
+
+def test_the_end_of_a_job_that_can_be_foreseen_is_not_slept_through() -> None:
+    pace = Pace(10, now=0)
+    last = poll_times(pace, until=90)[-1] + 10
+    pace.polled(last, news=False, ends_in_s=3.0)
+    assert pace.due == last + 3
+
+
+def test_nobody_asks_without_pause_because_a_job_is_about_to_end() -> None:
+    pace = Pace(10, now=0)
+    for now in range(100, 103):
+        pace.polled(now, news=False, ends_in_s=0.0)
+        assert pace.due == now + 0.5

@@ -10,7 +10,7 @@ import pytest
 from fractal_airflow.exceptions import ClusterUnreachableError, ResourceError
 from fractal_airflow.execution.slurm.messages import JobStatus
 from fractal_airflow.triggers import pace, watcher
-from fractal_airflow.triggers.watcher import ClusterWatcher, cluster_watcher
+from fractal_airflow.triggers.watcher import ClusterWatcher, WatchedJob, cluster_watcher
 from tests.unit.triggers.clusters import ENDED, RUNNING, WAITING, FakeCluster
 
 Story = Callable[[FakeCluster, ClusterWatcher], Coroutine[Any, Any, Any]]
@@ -240,3 +240,14 @@ def test_no_more_than_a_few_calls_are_made_at_a_time() -> None:
 
     play(collect_many)
     assert most == watcher.CALLS_AT_ONCE
+
+
+def test_the_end_of_a_job_is_foreseen_from_the_pace_of_its_units() -> None:
+    job = WatchedJob("1", "/1", left=40)
+    ten_more = JobStatus(state="RUNNING", done=9, failed=1)
+
+    assert job.take(ten_more, now=100.0) is None  # since when they run is not known yet
+    assert job.take(ten_more, now=105.0) == 10.0
+    assert job.take(RUNNING, now=110.0) is None
+    assert job.take(ten_more, now=115.0) == 5.0
+    assert job.take(ten_more, now=120.0) == 0.0
