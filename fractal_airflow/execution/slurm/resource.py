@@ -139,14 +139,15 @@ class SlurmResource(Resource):
         A job that has not ended after all, or is in a state that nobody knows, is cancelled.
 
         :param collected: what somebody has collected already.
-        :raises WorkFolderError: if the runner could not write its results.
+        :raises WorkFolderError: if the runner could not write any results.
         """
         job_id = submitted.job.id if submitted.job else None
         if collected is None:
             collected = self.cluster.collect(submitted.folder, submitted.count, job_id)
         if job_id and collected.job and phase_of(collected.job.state or "") != "ended":
             self._cancel(submitted, "Airflow: it was not to be waited for any longer")
-        if collected.exit in (runner.EXIT_WRITING_FAILED, runner.EXIT_LOCKED):
+        none_done = not any(result.get("status") == "done" for result in collected.results)
+        if collected.exit in (runner.EXIT_WRITING_FAILED, runner.EXIT_LOCKED) and none_done:
             raise WorkFolderError(
                 f"Job {job_id} cannot use the work folder {submitted.folder}: "
                 f"{collected.stderr_tail or 'its runner could not write its results'}"

@@ -209,6 +209,21 @@ def test_a_job_whose_runner_cannot_write_says_so(scene: Scene) -> None:
         resource.finish(submitted, log=LOG)
 
 
+def test_what_was_done_before_the_work_folder_was_full_is_kept(scene: Scene) -> None:
+    resource = scene.resource()
+    submitted = resource.submit(scene.call(), log=LOG)
+    (scene.attempt / "slurm-101.err").write_text("No space left on device\n")
+    scene.done(0)
+    scene.end("FAILED", code=74)
+
+    first, second = resource.finish(submitted, log=LOG).outcomes
+
+    assert first.status == "done"
+    assert second.error is not None
+    assert second.error.kind == "job"
+    assert "No space left on device" in second.error.message
+
+
 def test_a_job_in_an_unknown_state_is_cancelled_and_its_results_are_kept(scene: Scene) -> None:
     scene.steps = [lambda: (scene.slurm.set("101", state="FROZEN"), scene.done(0))]
     end = scene.resource(poll_interval=30).run(scene.call(), log=LOG)
