@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from fractal_airflow.exceptions import FractalAirflowError
+from fractal_airflow.execution.runner.text import has_nul
 from fractal_airflow.triggers.killing import GOES_ON, task_state, warm_up
 from fractal_airflow.triggers.watcher import ClusterWatcher, cluster_watcher
 
@@ -202,7 +203,9 @@ class SlurmJobTrigger(ClusterTrigger):
         event = {"end": end, "submitted": self.submitted, "waiting": self.waiting}
         if collected is None or collected.too_large:
             return event
-        return {**event, "collected": asdict(collected)}
+        told = asdict(collected)
+        # An event that Airflow's database refuses ends the triggerer, and each that comes after it.
+        return event if has_nul(told) else {**event, "collected": told}
 
     async def _cancel(self, cluster: AsyncCluster, by: str) -> list[str]:
         # By its id alone: a job of a later try has the same name.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .batch import Batch
 from .memory import is_full, oom_kills
+from .text import has_nul, plain_text
 
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 4000
@@ -99,6 +100,8 @@ def read_output(path: str) -> dict[str, Any]:
         output = json.loads(text, parse_constant=_refuse_constant)
         if b"\\ud" in text.lower():  # half a character may be among them: no file and no database takes it
             json.dumps(output, ensure_ascii=False).encode()
+        if b"\\u0000" in text and has_nul(output):
+            raise ValueError("it has a NUL in it, which no database takes")
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -120,7 +123,7 @@ def log_tail(path: str, start: int = 0) -> str:
             size = file.seek(0, os.SEEK_END)
             begin = max(start, size - LOG_TAIL_BYTES)
             file.seek(begin)
-            lines = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace").rstrip().splitlines()
+            lines = plain_text(file.read(LOG_TAIL_BYTES)).rstrip().splitlines()
     except OSError:
         return ""
     if begin > start:

@@ -63,13 +63,34 @@ def test_a_killed_unit_failed_in_its_job(tmp_path: Path, warm_start: bool) -> No
 
 @WARM_AND_COLD
 @pytest.mark.parametrize(
-    "raw", ["{", "", "nul", '{"a": 1} x', '{"a": NaN}', '{"a": "\\udcff"}', "\x00", "[" * 100_000]
+    "raw",
+    [
+        "{",
+        "",
+        "nul",
+        '{"a": 1} x',
+        '{"a": NaN}',
+        '{"a": "\\udcff"}',
+        '{"a": "\\u0000"}',
+        "\x00",
+        "[" * 100_000,
+    ],
 )
 def test_output_that_is_not_json_fails_its_unit_alone(tmp_path: Path, warm_start: bool, raw: str) -> None:
     ran = run_batch(tmp_path, [{"raw_output": raw}, {"output": {}}], warm_start=warm_start)
     assert ran.statuses == ["failed", "done"]
     assert ran.error(0).startswith("output: the output file ")
     assert " is not JSON" in ran.error(0)
+
+
+@WARM_AND_COLD
+def test_a_log_that_is_no_text_still_makes_an_error_that_databases_take(
+    tmp_path: Path, warm_start: bool
+) -> None:
+    raw = '{"image_list_removals": ["/d/\\\\u0000"]}'  # a backslash and five characters
+    ran = run_batch(tmp_path, [{"exit": "at byte \0"}, {"raw_output": raw}], warm_start=warm_start)
+    assert ran.statuses == ["failed", "done"]
+    assert ran.error(0).endswith("at byte \N{REPLACEMENT CHARACTER}")
 
 
 def test_missing_and_null_output_are_no_output(tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ class TestWaiting:
         assert event["end"] == "ended"
         assert "collected" not in event
 
+    def test_results_that_no_database_takes_do_not_go_through_it(self, cluster: FakeCluster) -> None:
+        cluster.states["7"] = ENDED
+        cluster.results = [{"index": 0, "status": "failed", "error": "at byte \0"}]
+
+        event = event_of(job_trigger())
+
+        assert event["end"] == "ended"
+        assert "collected" not in event
+
     def test_it_survives_being_moved_to_another_triggerer(self) -> None:
         trigger = job_trigger(deadline=12.5, results_wait_s=3.0)
 

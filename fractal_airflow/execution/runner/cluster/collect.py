@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from .. import attempts
+from ..text import plain_text
 from ..usage import USAGE_FILE
 from . import accounting, queue
 from .errors import ProgramError, writing
@@ -125,7 +126,7 @@ def tail(path: str) -> str:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
-            lines = file.read(TAIL_BYTES).decode("utf-8", "replace").rstrip().splitlines()
+            lines = plain_text(file.read(TAIL_BYTES)).rstrip().splitlines()
     except OSError:
         return ""
     return "\n".join(lines[-TAIL_LINES:])

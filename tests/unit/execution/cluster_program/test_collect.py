@@ -44,14 +44,14 @@ def test_of_results_that_are_too_large_nothing_is_taken_or_told(program: Program
 def test_everything_that_explains_an_end_is_collected(program: Program, slurm: FakeSlurm) -> None:
     program.submit()
     slurm.set("101", state="FAILED", exit_code=9, nodes="n2", time="1:05")
-    (program.attempt / "slurm-101.err").write_text("".join(f"line {n}\n" for n in range(1000)))
+    (program.attempt / "slurm-101.err").write_text("".join(f"line {n}\n" for n in range(1000)) + "\0")
     (program.attempt / "job-101.exit").write_text("137\n")
     (program.attempt / "usage.json").write_text(json.dumps({"job_id": "101", "max_rss_mb": 812.0}))
     reply = collect(program)
     assert reply["job"]["signal"] == 9
     assert (reply["job"]["nodes"], reply["job"]["seconds"], reply["job"]["time_limit"]) == ("n2", 65, 3600)
     assert reply["exit"] == 137
-    assert reply["stderr_tail"].endswith("line 998\nline 999")
+    assert reply["stderr_tail"].endswith("line 999\n\N{REPLACEMENT CHARACTER}")
     assert len(reply["stderr_tail"].splitlines()) == 30
     assert reply["usage"] == {"max_rss_mb": 812.0}
     assert reply["cancelled_by"] is None
