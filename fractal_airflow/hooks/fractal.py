@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, conf
@@ -92,12 +94,26 @@ class FractalHook(BaseHook):
                 f"The Airflow connection {self.fractal_conn_id!r} is of type {connection.conn_type!r}, "
                 "not 'fractal'"
             )
-        extra = connection.extra_dejson
+        extra = self._extra(connection)
         given = {key: value for key, value in extra.items() if value not in (None, "")}
         # A cluster's work folder is nowhere on this machine. Fractal's own resources call it otherwise.
         if given.get("type", LOCAL) == LOCAL and not {"work_dir", "jobs_remote_dir"} & given.keys():
             given["work_dir"] = conf.get("fractal_airflow", "work_dir")
         return given
+
+    def _extra(self, connection: Connection) -> Mapping[str, Any]:
+        """Return the extra field. Airflow itself takes what it cannot read for empty: that would be ``local``."""
+        try:
+            extra = json.loads((connection.extra or "").strip() or "{}")
+        except ValueError as error:
+            raise ResourceError(
+                f"The extra field of the Airflow connection {self.fractal_conn_id!r} is no JSON: {error}"
+            ) from None
+        if not isinstance(extra, dict):
+            raise ResourceError(
+                f"The extra field of the Airflow connection {self.fractal_conn_id!r} is no JSON object"
+            )
+        return connection.extra_dejson
 
     def _without_connection(self) -> dict[str, Any]:
         if self.fractal_conn_id != LOCAL:

@@ -16,6 +16,14 @@ from fractal_airflow.execution.units import ErrorKind, Outcome, UnitError, log_p
 # Ends of a unit that its job's end explains: SLURM sends signals to all processes of a job.
 _SIGNALS_OF_END = ("SIGTERM", "SIGKILL")
 
+# With these the program ends, where it has come to that.
+_PROGRAM_CODES = (
+    runner.EXIT_UNITS_FAILED,
+    runner.EXIT_WRITING_FAILED,
+    runner.EXIT_LOCKED,
+    runner.EXIT_TERMINATED,
+)
+
 _WHY: dict[ErrorKind, str] = {
     "memory": "it used more memory than it had asked for",
     "time": "it ran past its time limit",
@@ -65,7 +73,10 @@ class _Ending:
         log = log_path(self._folder, index)
         tail = self._collected.log_tails.get(str(index))
         message = f"no result: {self._explain()}"
-        message += f"\nLast lines of {log}:\n{tail}" if tail else f" (log: {log})"
+        if never_began(self._collected):
+            message += f" (see slurm-{self._job_id}.err and slurm-{self._job_id}.out in {self._folder})"
+        else:
+            message += f"\nLast lines of {log}:\n{tail}" if tail else f" (log: {log})"
         job = self._collected.job
         host = job.nodes if job and job.nodes else None
         return Outcome("failed", None, UnitError(self._kind or "job", message), log, host=host)
@@ -95,7 +106,8 @@ def kind_of_job(collected: Collected) -> ErrorKind | None:
 
 def describe_end(job_id: str, collected: Collected, kind: ErrorKind | None) -> str:
     """Return how a job ended, and what it had asked for and used, in a few sentences."""
-    return ". ".join(filter(None, [_how(job_id, collected, kind), use_in_words(collected)]))
+    how, use = _how(job_id, collected, kind), use_in_words(collected)
+    return f"{how}{' ' if how.endswith('?') else '. '}{use}" if use else how
 
 
 def _how(job_id: str, collected: Collected, kind: ErrorKind | None) -> str:
@@ -107,10 +119,26 @@ def _how(job_id: str, collected: Collected, kind: ErrorKind | None) -> str:
         ended = f"its job {job_id} {_state_words(job)}"
         codes = _codes(job, collected.exit)
     why = _WHY.get(kind) if kind else "but its results have not shown up: is the work folder a shared one?"
+    if never_began(collected):
+        why = " ".join(filter(None, [why, "No unit has begun: did worker_init end the script?"]))
     if kind == "cancelled" and collected.cancelled_by:
         why = f"cancelled by {collected.cancelled_by}"
     text = f"{ended} ({codes})" if codes else ended
     return f"{text}: {why}" if why else text
+
+
+def never_began(collected: Collected) -> bool:
+    """Tell whether a job's script ended by itself, and did so before the program that runs units."""
+    job = collected.job
+    if job is None or job.state is None or job.signal or job.exit_code in _PROGRAM_CODES:
+        return False
+    traces = (collected.results, collected.log_tails, collected.usage)
+    return (
+        plain_state(job.state) in ("COMPLETED", "FAILED")
+        and kind_of_job(collected) in (None, "job")
+        and collected.exit is None
+        and not any(traces)
+    )
 
 
 def _state_words(job: JobRecord) -> str:

@@ -66,6 +66,16 @@ def test_the_json_of_a_fractal_resource_is_a_configuration(monkeypatch: pytest.M
     assert (config.type, config.work_dir) == ("slurm_ssh", Path("/shared/jobs"))
 
 
+@pytest.mark.parametrize("extra", ["{type: slurm_ssh}", "[]"])
+def test_an_extra_that_is_no_json_is_not_the_local_machine(
+    monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_HPC", json.dumps({"conn_type": "fractal", "extra": extra}))
+
+    with pytest.raises(ResourceError, match="extra field of the Airflow connection 'hpc' is no JSON"):
+        FractalHook("hpc").get_conn()
+
+
 @pytest.mark.parametrize(
     ("conn_type", "extra", "said"),
     [

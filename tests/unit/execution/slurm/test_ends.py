@@ -113,6 +113,41 @@ def test_a_job_that_ended_well_without_results_has_not_shown_them() -> None:
     assert "its results have not shown up: is the work folder a shared one?" in message
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "said"),
+    [
+        ("FAILED", 3, "(exit code 3): No unit has begun: did worker_init end the script? Requested 4000 MB"),
+        (
+            "COMPLETED",
+            0,
+            "is the work folder a shared one? No unit has begun: did worker_init end the script?",
+        ),
+    ],
+)
+def test_a_script_that_ended_before_the_program_says_so(state: str, code: int, said: str) -> None:
+    job = replace(TIMED_OUT, state=state, reason="", exit_code=code, signal=0)
+
+    first, second = messages(Collected([], job))
+
+    assert said in first
+    assert first.endswith(f"(see slurm-12.err and slurm-12.out in {FOLDER})")
+    assert said in second
+
+
+@pytest.mark.parametrize(
+    "collected",
+    [
+        Collected([done(0)], replace(TIMED_OUT, state="FAILED", signal=0)),
+        Collected([], replace(TIMED_OUT, state="FAILED", exit_code=70, signal=0)),
+        Collected([], replace(TIMED_OUT, state="FAILED", signal=9)),
+        Collected([], replace(TIMED_OUT, state="COMPLETED", signal=0), exit=0),
+    ],
+    ids=["a result", "its own code", "killed", "its own end"],
+)
+def test_a_program_that_has_begun_is_not_taken_for_a_script_that_ended(collected: Collected) -> None:
+    assert "worker_init" not in messages(collected)[1]
+
+
 def test_a_job_that_nobody_knows_any_more_is_told_by_its_own_files() -> None:
     gone = Collected([done(0)], None, exit=143, stderr_tail=OVER_TIME)
 
