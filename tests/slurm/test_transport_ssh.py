@@ -182,6 +182,14 @@ def test_a_host_with_another_key(login: Sshd, ssh_folder: Path, connect: Connect
         connect(login.connection()).run(["true"])
 
 
+@pytest.mark.parametrize(
+    "key", ["garbage", "abcd", "login.node ssh-ed25519 AAAAC3Nz", "ssh-ed25519 AAAA~", " "]
+)
+def test_a_host_key_that_is_none_is_named(login: Sshd, connect: Connect, key: str) -> None:
+    with pytest.raises(ResourceError, match=r"host_key of the SSH connection 'hpc_login' is no public key"):
+        connect(login.connection(key_file=str(login.key_file), host_key=key)).run(["true"])
+
+
 @pytest.mark.parametrize("name", ["no_host_key_check", "allow_host_key_change"])
 def test_an_administrator_may_do_without_host_keys(
     login: Sshd, ssh_folder: Path, connect: Connect, tmp_path: Path, name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import getpass
 import logging
@@ -104,7 +105,7 @@ def read_settings(connection: Any, extra: Mapping[str, Any]) -> SshSettings:
         password=connection.password or None,
         passphrase=passphrase or connection.password or None,
         private_key=private_key,
-        host_key=_text(extra, "host_key"),
+        host_key=_host_key(conn_id, extra),
         known_hosts=_known_hosts(conn_id, extra),
         check_host_key=_checks_host_key(extra),
     )
@@ -192,6 +193,25 @@ def _key_file(conn_id: str, extra: Mapping[str, Any]) -> Path | None:
             "or put the key itself into private_key of the extra."
         ) from error
     return path
+
+
+def _host_key(conn_id: str, extra: Mapping[str, Any]) -> str | None:
+    """Return the machine's key: of its type and itself, or, for RSA, itself alone."""
+    text = _text(extra, "host_key")
+    if text is None:
+        return None
+    parts = text.split()
+    key = "".join(parts[1:2] or parts)
+    try:
+        is_key = base64.b64decode(key, validate=True).startswith(b"\0\0\0")
+    except ValueError:
+        is_key = False
+    if not is_key:
+        raise ResourceError(
+            f"host_key of the SSH connection {conn_id!r} is no public key: give its type and the key, such as "
+            "'ssh-ed25519 AAAA…', as `ssh-keyscan HOST` prints them after the name of the host"
+        )
+    return text
 
 
 def _known_hosts(conn_id: str, extra: Mapping[str, Any]) -> Path:
