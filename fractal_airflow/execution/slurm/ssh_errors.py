@@ -93,10 +93,11 @@ def untrusted(settings: SshSettings, error: BaseException, *, changed: bool) -> 
         else "is not known"
     )
     source = "the extra host_key" if settings.host_key else str(settings.known_hosts)
+    put = f"put it in place of what {source} has for {name}" if changed else f"add it to {source} for {name}"
     return ResourceError(
         f"The host key of {settings.where} {what} ({words(error)}). Compare it with the administrator's, then "
-        f"put it in place of what {source} has for {name}: as a line of known_hosts (`ssh-keyscan -p {host.port} "
-        f"{host.address}` prints it), or as host_key in the extra of the SSH connection {settings.conn_id!r}."
+        f"{put}: as a line of known_hosts (`ssh-keyscan -p {host.port} {host.address}` prints it), or "
+        f"as host_key in the extra of the SSH connection {settings.conn_id!r}."
     )
 
 
