@@ -81,8 +81,7 @@ class LocalResource(Resource):
 
         :raises WorkFolderError: if the work folder cannot be written.
         """
-        warm_start = bool(call.meta.get("warm_start", True))
-        work = Work(call.command, call.units, self.units_at_a_time, warm_start)
+        work = call.work(self.units_at_a_time)
         attempt = open_attempt(Path(call.folder), work, call.generation)
         log.info("%d units in %s", len(work.units), attempt.folder)
         return BatchEnd(str(attempt.folder), self.run_attempt(work, attempt, log=log))
@@ -224,12 +223,8 @@ def _why_unwritable(folder: Path) -> str:
 
 def _interpreter(work: Work) -> str:
     """Return the Python that runs the runner: the units' own, so that they can start warm."""
-    program, *rest = work.command
-    if work.warm_start and rest and rest[0].endswith(".py"):
-        path = shutil.which(program)
-        if path and Path(path).name.startswith("python"):
-            return path
-    return sys.executable
+    own = work.script_python if work.warm_start else ""
+    return (own and shutil.which(own)) or sys.executable
 
 
 def unit_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fractal_airflow.execution.resource_config import JobsRunnerConfig, ResourceConfig, load_resource_config
-from fractal_airflow.execution.units import ErrorKind, Outcome
+from fractal_airflow.execution.units import ErrorKind, Outcome, Work
 
 __all__ = [
     "BatchCall", "BatchEnd", "JobsRunnerConfig", "Resource", "ResourceConfig", "load_resource_config", "make_resource",
@@ -45,6 +45,10 @@ class BatchCall:
     memory_factor: float = 1
     time_factor: float = 1
     left: int | None = None
+
+    def work(self, parallel: int = 1) -> Work:
+        """Return what is run, so many units at a time."""
+        return Work(self.command, self.units, parallel, bool(self.meta.get("warm_start", True)))
 
 
 @dataclass(frozen=True)

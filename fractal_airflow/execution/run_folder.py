@@ -87,13 +87,7 @@ def open_attempt(batch_folder: Path, work: Work, generation: str) -> Attempt:
     :param generation: what the retries of a task instance share, and clearing it changes.
     :raises WorkFolderError: if the work folder cannot be written.
     """
-    batch = {
-        "version": 1,
-        "command": list(work.command),
-        "count": len(work.units),
-        "parallel": work.parallel,
-        "warm_start": work.warm_start,
-    }
+    batch = work.batch_file()
     with _writing(batch_folder):
         folder, adopted = attempts.open_attempt(str(batch_folder), batch, work.units, generation)
         if adopted:

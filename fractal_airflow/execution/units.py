@@ -32,6 +32,23 @@ class Work:
     parallel: int = 1
     warm_start: bool = True
 
+    def batch_file(self) -> dict[str, Any]:
+        """Return what the runner reads: all but the arguments, which have files of their own."""
+        return {
+            "version": 1,
+            "command": list(self.command),
+            "count": len(self.units),
+            "parallel": self.parallel,
+            "warm_start": self.warm_start,
+        }
+
+    @property
+    def script_python(self) -> str:
+        """The Python of a command ``PYTHON SCRIPT.py``, under which its units can start warm; else empty."""
+        program, *rest = self.command
+        is_script = rest and rest[0].endswith(".py") and PurePosixPath(program).name.startswith("python")
+        return program if is_script else ""
+
 
 @dataclass(frozen=True)
 class UnitError:

@@ -61,13 +61,16 @@ def test_a_task_process_is_killed_after_it_has_submitted(site: Site, trial: Tria
     trial.check(undisturbed)
 
 
-def test_the_triggerer_is_killed_and_started_again(site: Site, trial: Trial, undisturbed: Any) -> None:
+@pytest.mark.parametrize("component", ["triggerer", "scheduler"])
+def test_a_component_is_killed_while_jobs_run_and_started_again(
+    site: Site, trial: Trial, undisturbed: Any, component: str
+) -> None:
     trial.start()
 
-    site.airflow.kill("triggerer")
+    site.airflow.kill(component)
     trial.go_on.touch()
     trial.wait("the jobs end meanwhile", lambda: not trial.live())
-    site.airflow.start("triggerer")
+    site.airflow.start(component)
 
     trial.finish()
     trial.check(undisturbed)
@@ -100,18 +103,6 @@ def test_the_scheduler_is_killed_while_tasks_submit(site: Site, trial: Trial, un
         site.airflow.start("scheduler")
 
     trial.wait_until_it_runs()
-    trial.finish()
-    trial.check(undisturbed)
-
-
-def test_the_scheduler_is_killed_while_jobs_run(site: Site, trial: Trial, undisturbed: Any) -> None:
-    trial.start()
-
-    site.airflow.kill("scheduler")
-    trial.go_on.touch()
-    trial.wait("the jobs end meanwhile", lambda: not trial.live())
-    site.airflow.start("scheduler")
-
     trial.finish()
     trial.check(undisturbed)
 

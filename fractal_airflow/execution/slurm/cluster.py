@@ -161,7 +161,8 @@ class Cluster(_Asking):
 
     def settle(self, folder: str, *, reject: Mapping[int, str] | None = None, take: bool = False) -> None:
         """Turn results into failed ones, by the index of their units; or note that all were taken."""
-        self.ask(_settle(folder, reject, take))
+        messages = {str(index): message for index, message in (reject or {}).items()}
+        self.ask({"do": "settle", "folder": folder, "reject": messages, "take": take})
 
     def leftovers(self, folder: str, *, by: str) -> list[str]:
         """Cancel the jobs of all attempts below a step's folder; return their ids."""
@@ -236,8 +237,3 @@ class AsyncCluster(_Asking):
 
 def _collect(folder: str, count: int, job_id: str | None) -> dict[str, Any]:
     return {"do": "collect", "folder": folder, "count": count, "job_id": job_id}
-
-
-def _settle(folder: str, reject: Mapping[int, str] | None, take: bool) -> dict[str, Any]:
-    messages = {str(index): message for index, message in (reject or {}).items()}
-    return {"do": "settle", "folder": folder, "reject": messages, "take": take}

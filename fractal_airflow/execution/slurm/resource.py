@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fractal_airflow.exceptions import ClusterNotReadyError, JobCancelledError, WorkFolderError
@@ -85,7 +85,7 @@ class SlurmResource(Resource):
         self._running = {"folder": call.folder, "generation": call.generation}
         self._check_wanted()
         fields = submit_fields(call, self.request(call))
-        submitted = self.cluster.submit(fields, own_python=own_python(call))
+        submitted = self.cluster.submit(fields, own_python=call.work().script_python)
         if submitted.job:
             self._running = {"id": submitted.job.id, "folder": submitted.folder}
         self._check_wanted(submitted)
@@ -107,7 +107,7 @@ class SlurmResource(Resource):
             worker_init=call.worker_init,
             memory_factor=call.memory_factor,
             time_factor=call.time_factor,
-            python=own_python(call) or self.config.python or "python3",
+            python=call.work().script_python or self.config.python or "python3",
             program=program_path(str(self.work_dir)),
         )
 
@@ -245,11 +245,7 @@ def submit_fields(call: BatchCall, request: JobRequest) -> dict[str, Any]:
         "batch_folder": call.folder,
         "generation": call.generation,
         "batch": {
-            "version": 1,
-            "command": list(call.command),
-            "count": len(call.units),
-            "parallel": request.parallel,
-            "warm_start": bool(call.meta.get("warm_start", True)),
+            **call.work(request.parallel).batch_file(),
             **({"gpus": request.gpus} if request.gpus else {}),
             **({"mem_mb": request.unit_mem_mb} if request.unit_mem_mb else {}),
         },
@@ -257,14 +253,6 @@ def submit_fields(call: BatchCall, request: JobRequest) -> dict[str, Any]:
         "script": request.script,
         "name_prefix": request.name,
     }
-
-
-def own_python(call: BatchCall) -> str:
-    """Return the Python of the units, with which the runner can start them warm; empty if they have none."""
-    program, *rest = call.command
-    if rest and rest[0].endswith(".py") and PurePosixPath(program).name.startswith("python"):
-        return program
-    return ""
 
 
 def submitted_lines(submitted: Submitted) -> list[str]:
