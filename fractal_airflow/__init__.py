@@ -6,16 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fractal_airflow.assets import FractalDataset
     from fractal_airflow.dag import FractalDag, FractalWorkflowGroup
     from fractal_airflow.fractal.package import TaskPackage
     from fractal_airflow.task_group import FractalTaskGroup
 
 __version__ = "0.2.0"
 
-__all__ = ["FractalDag", "FractalTaskGroup", "FractalWorkflowGroup", "TaskPackage"]
+__all__ = ["FractalDag", "FractalDataset", "FractalTaskGroup", "FractalWorkflowGroup", "TaskPackage"]
 
 _HOME = {
     "FractalDag": "fractal_airflow.dag",
+    "FractalDataset": "fractal_airflow.assets",
     "FractalTaskGroup": "fractal_airflow.task_group",
     "FractalWorkflowGroup": "fractal_airflow.dag",
     "TaskPackage": "fractal_airflow.fractal.package",

@@ -1,0 +1,89 @@
+"""Events of datasets: a merge tells what it changed, and a run that an event started learns it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fractal_airflow.assets import DATASETS, FractalDataset
+from fractal_airflow.exceptions import WorkflowError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from fractal_airflow.dataset.records import Merged
+
+LISTED_IMAGES = 1000
+"""An event names the images that changed where they are no more than that; else it only counts them."""
+
+WITHOUT_EVENT = "start it with images='pending', which finds what is new by itself, or with images='all'"
+
+log = logging.getLogger(__name__)
+
+
+def announce(context: Context, name: str, merged: Merged, step_name: str, step_number: int) -> None:
+    """
+    Let the task's success tell which images of a dataset have changed since the event before.
+
+    Airflow keeps events of tasks that succeed only: what a merge committed before it failed is in the range
+    of the next one that succeeds.
+    """
+    ti = context["ti"]
+    extra = event_extra(name, merged, step_name, step_number, dag_id=ti.dag_id, run_id=ti.run_id)
+    try:
+        asset = FractalDataset(name).asset
+    except ValueError as error:  # Airflow's limits on names: what is merged stays merged
+        log.warning("Dataset %r has changed, but Airflow cannot have an event of it: %s", name, error)
+        return
+    context["outlet_events"][DATASETS].add(asset, extra=extra)
+
+
+def event_extra(
+    name: str, merged: Merged, step_name: str, step_number: int, *, dag_id: str, run_id: str
+) -> dict[str, Any]:
+    """Return what an event says of a merge."""
+    changed = {"added": merged.added, "updated": merged.updated, "removed": merged.removed}
+    counts = {what: len(urls) for what, urls in changed.items()}
+    listed = changed if sum(counts.values()) <= LISTED_IMAGES else {}
+    return {
+        "dataset": name,
+        "version": merged.version,
+        "since": merged.since,
+        "merge": merged.merge,
+        "step": step_number,
+        "step_name": step_name,
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "counts": counts,
+        **listed,
+    }
+
+
+def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
+    """
+    Return which merges of a dataset the events that started this run tell of, as ``(since, merge)`` each.
+
+    Where other assets of the DAG's schedule started the run, there are none.
+
+    :raises WorkflowError: where no event started the run, or one does not say what changed.
+    """
+    events = context["triggering_asset_events"]
+    asset = FractalDataset(name).asset
+    if not events:
+        raise WorkflowError(
+            f"images: 'event' processes what an event of {asset.uri} tells, and no event started this run: "
+            f"{WITHOUT_EVENT}"
+        )
+    return sorted(_range(event, asset.uri) for event in events.get(asset, ()))
+
+
+def _range(event: Any, uri: str) -> tuple[int, int]:
+    extra = event.extra or {}
+    since, merge = extra.get("since"), extra.get("merge")
+    if isinstance(since, int) and isinstance(merge, int):
+        return since, merge
+    by = f"task {event.source_task_id} of DAG {event.source_dag_id}" if event.source_dag_id else "hand"
+    raise WorkflowError(
+        f"images: 'event': an event of {uri}, made by {by}, does not say what changed, as those of merges do: "
+        f"{WITHOUT_EVENT}"
+    )
