@@ -74,6 +74,7 @@ class Outcome:
     :param max_rss_mb: peak resident memory of the unit's process; modules that a warm start imported for
         it count as its own, although they share their memory with the other units.
     :param started_at: POSIX time.
+    :param warnings: the first few warnings of its log.
     """
 
     status: Status
@@ -85,6 +86,7 @@ class Outcome:
     max_rss_mb: float | None = None
     host: str | None = None
     started_at: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def log_path(folder: str, index: int) -> str:
@@ -108,7 +110,10 @@ def outcome_from_result(result: Mapping[str, Any], folder: str) -> Outcome:
     if result["status"] != "done":
         error = UnitError(result.get("kind", "job"), _error_message(result, log))
     measured = {key: result.get(key) for key in _MEASURES}
-    return Outcome("failed" if error else "done", result.get("output"), error, log, **measured)
+    warnings = tuple(result.get("warnings", ()))
+    return Outcome(
+        "failed" if error else "done", result.get("output"), error, log, **measured, warnings=warnings
+    )
 
 
 def outcomes_of(results: Mapping[int, Mapping[str, Any]], folder: str, count: int) -> list[Outcome]:
@@ -174,6 +179,8 @@ def _dump_outcome(outcome: Outcome, common_host: str | None) -> dict[str, Any]:
         data["output"] = outcome.output
     if outcome.error is not None:
         data["error"] = [outcome.error.kind, outcome.error.message]
+    if outcome.warnings:
+        data["warnings"] = list(outcome.warnings)
     return data
 
 
@@ -201,4 +208,7 @@ def load_outcomes(
 def _load_outcome(item: Mapping[str, Any], log: str, common_host: str | None) -> Outcome:
     error = UnitError(*item["error"]) if "error" in item else None
     measured = {"host": common_host} | {key: item[key] for key in _MEASURES if key in item}
-    return Outcome("failed" if error else "done", item.get("output"), error, log, **measured)
+    warnings = tuple(item.get("warnings", ()))
+    return Outcome(
+        "failed" if error else "done", item.get("output"), error, log, **measured, warnings=warnings
+    )

@@ -10,6 +10,7 @@ import time
 from typing import Any, NamedTuple
 
 from .batch import Batch
+from .log_warnings import log_warnings
 from .memory import is_full, oom_kills
 from .text import has_nul, plain_text
 
@@ -71,6 +72,9 @@ def result_of(batch: Batch, ended: Ended) -> dict[str, Any]:
         result = killed(os.WTERMSIG(ended.status), batch, ended)
     if "error" in result:
         result["log_tail"] = log_tail(batch.log_path(ended.unit), ended.log_start)
+    warnings = log_warnings(batch.log_path(ended.unit), ended.log_start)
+    if warnings:
+        result["warnings"] = warnings
     return {**result, **ended.measures}
 
 

@@ -30,7 +30,7 @@ def never(folder: str, count: int) -> list[Outcome]:
 def test_outcomes_come_back_as_they_were() -> None:
     update = {"image_list_updates": [{"zarr_url": "/d/ä"}]}
     failed = Outcome("failed", None, UnitError("task", "exit code 1"), f"{FOLDER}/2-log.txt")
-    before = [*outcomes(1), *outcomes(2, output=update)[1:], failed]
+    before = [*outcomes(1, warnings=("WARNING: dark",)), *outcomes(2, output=update)[1:], failed]
     through_json = json.loads(json.dumps(dump_outcomes(before, FOLDER)))
     assert load_outcomes(through_json, read_outcomes=never) == before
 
@@ -41,6 +41,7 @@ def test_what_follows_from_the_batch_takes_no_room() -> None:
     assert "log" not in data["outcomes"][0]
     assert "output" not in data["outcomes"][0]
     assert "host" not in data["outcomes"][0]
+    assert "warnings" not in data["outcomes"][0]
 
 
 def test_large_outcomes_are_a_reference_to_their_folder() -> None:
