@@ -30,6 +30,7 @@ def announce(context: Context, name: str, merged: Merged, step_name: str, step_n
     """
     ti = context["ti"]
     extra = event_extra(name, merged, step_name, step_number, dag_id=ti.dag_id, run_id=ti.run_id)
+    extra["dag_ids"] = sorted({ti.dag_id}.union(*map(_dag_ids, _triggering_events(context))))
     try:
         asset = FractalDataset(name).asset
     except ValueError as error:  # Airflow's limits on names: what is merged stays merged
@@ -63,18 +64,39 @@ def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
     """
     Return which merges of a dataset the events that started this run tell of, as ``(since, merge)`` each.
 
-    Where other assets of the DAG's schedule started the run, there are none.
+    Events that this DAG's own runs have led to count for nothing: a DAG that works on the dataset that starts
+    it would else go on for ever, and so would two of them. Where other assets of the DAG's schedule started
+    the run, there is nothing to tell either.
 
     :raises WorkflowError: where no event started the run, or one does not say what changed.
     """
-    events = context["triggering_asset_events"]
     asset = FractalDataset(name).asset
-    if not events:
+    if not _triggering_events(context):
         raise WorkflowError(
             f"images: 'event' processes what an event of {asset.uri} tells, and no event started this run: "
             f"{WITHOUT_EVENT}"
         )
-    return sorted(_range(event, asset.uri) for event in events.get(asset, ()))
+    dag_id = context["ti"].dag_id
+    events = context["triggering_asset_events"].get(asset, ())
+    return sorted(_range(event, asset.uri) for event in events if dag_id not in _dag_ids(event))
+
+
+def started_by_itself(context: Context) -> bool:
+    """Whether an event started this run, and all that did are such as runs of this very DAG have led to."""
+    events = _triggering_events(context)
+    dag_id = context["ti"].dag_id
+    return bool(events) and all(dag_id in _dag_ids(event) for event in events)
+
+
+def _triggering_events(context: Context) -> list[Any]:
+    by_asset = context.get("triggering_asset_events") or {}
+    return [event for events in by_asset.values() for event in events]
+
+
+def _dag_ids(event: Any) -> set[str]:
+    """Return the DAGs whose runs have led to an event, one after the other, its own included."""
+    dag_ids = (event.extra or {}).get("dag_ids")
+    return set(dag_ids) if isinstance(dag_ids, list) else set()
 
 
 def _range(event: Any, uri: str) -> tuple[int, int]:
