@@ -27,6 +27,10 @@ class DatasetStoreError(DatasetError, ConnectionError):
     """The dataset store cannot be reached, read or written. Trying again may help."""
 
 
+class DatasetConflictError(DatasetError):
+    """Another run changed, in the meantime, images that a step worked on. Selecting anew helps."""
+
+
 class ImageListError(DatasetError, ValueError):
     """Images, or what tasks returned about them, break the rules of an image list."""
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fractal_airflow.dataset.records import (
+    NO_IMAGE,
     Dataset,
     Diff,
     ImageStatus,
+    ImageWrite,
     Merged,
+    Snapshot,
     StatusRecord,
+    StepCall,
+    StepRecord,
     StepRun,
     Version,
 )
@@ -18,12 +23,17 @@ if TYPE_CHECKING:
     from fractal_airflow.dataset.store import DatasetStore
 
 __all__ = [
+    "NO_IMAGE",
     "Dataset",
     "DatasetStore",
     "Diff",
     "ImageStatus",
+    "ImageWrite",
     "Merged",
+    "Snapshot",
     "StatusRecord",
+    "StepCall",
+    "StepRecord",
     "StepRun",
     "Version",
 ]

@@ -90,7 +90,7 @@ def read_statuses(
         newest = newest.group_by(step_run.c.step, step_run.c.task, image_status.c.zarr_url)
         query = query.where(image_status.c.id.in_(newest))
     return [
-        StatusRecord(*values, dag_id=dag, run_id=run, step=number, task=task, recorded_at=at)
+        StatusRecord(*values, dag_id=dag, run_id=run, step=number, task=task, recorded_at=at, merge=0)
         for *values, dag, run, number, task, at in fetch(connection, query)
     ]
 

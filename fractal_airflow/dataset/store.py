@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from fractal_airflow.collector import collector_paused
 from fractal_airflow.dataset import datasets, versions
-from fractal_airflow.dataset.engine import get_engine, parse_url, public_name, reading, writing
-from fractal_airflow.dataset.migrate import prepare
 from fractal_airflow.dataset.records import (
     Dataset,
     Diff,
     ImageStatus,
     Merged,
-    StatusRecord,
+    Snapshot,
     StepRun,
     Version,
     VersionOrigin,
 )
 from fractal_airflow.dataset.rows import to_images
+from fractal_airflow.dataset.run_history import RunHistory
 from fractal_airflow.dataset.schema import dataset
-from fractal_airflow.dataset.statuses import mean_seconds, read_statuses, write_statuses
+from fractal_airflow.dataset.statuses import write_statuses
 from fractal_airflow.dataset.steps import merge_base, step_run_id
 from fractal_airflow.dataset.versions import Head
 from fractal_airflow.exceptions import DatasetError
@@ -37,7 +34,7 @@ Change = Callable[[list[Image], frozenset[str]], list[Image]]
 new images for those that change, and leaves those that it is given alone."""
 
 
-class DatasetStore:
+class DatasetStore(RunHistory):
     """All datasets of one database: an SQLite file on a local disk, or PostgreSQL for several machines.
 
     The tables are made, or brought up to date, at first use. Every write of a dataset waits for the writes
@@ -46,26 +43,6 @@ class DatasetStore:
     :param url: ``sqlite:////path/to/file.db``, the path itself, or ``postgresql://user:password@host/db``.
     :raises DatasetStoreError: by every method too, if the store cannot be reached, read or written.
     """
-
-    def __init__(self, url: str | Path) -> None:
-        self._url = parse_url(url)
-
-    def __repr__(self) -> str:
-        return f"DatasetStore({public_name(self._url)!r})"
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        engine = get_engine(self._url)
-        prepare(engine)
-        with reading(engine) as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        engine = get_engine(self._url)
-        prepare(engine)
-        with writing(engine) as connection:
-            yield connection
 
     # Datasets
 
@@ -145,13 +122,23 @@ class DatasetStore:
         with self._reading() as connection:
             return _images(connection, datasets.require(connection, name), version)
 
-    def snapshot(self, name: str) -> tuple[int, list[Image]]:
-        """The newest version and its image list."""
+    def snapshot(self, name: str) -> Snapshot:
+        """The newest version, its image list, and the number of merges so far, all of the same moment."""
         with self._reading() as connection:
             head = datasets.require(connection, name)
-            return head.version, _images(connection, head)
+            return Snapshot(head.version, _images(connection, head), 0)
 
-    def merge(self, name: str, step: StepRun, change: Change, statuses: Sequence[ImageStatus] = ()) -> Merged:
+    def merge(
+        self,
+        name: str,
+        step: StepRun,
+        change: Change,
+        statuses: Sequence[ImageStatus] = (),
+        *,
+        selected_at: int | None = None,
+        version: int | None = None,
+        announce: bool = False,
+    ) -> Merged:
         """Apply a step's change to the image list, and record its statuses, in one transaction.
 
         Merging the same step of the same run again starts from the list as it was before that step, as long
@@ -202,42 +189,6 @@ class DatasetStore:
             newest = versions.read_rows(connection, head)
             rows = versions.read_rows(connection, head, version)
             return versions.write_version(connection, head, newest, rows, "restored").version
-
-    # Statuses
-
-    def record_statuses(self, name: str, step: StepRun, statuses: Sequence[ImageStatus]) -> None:
-        """Record how images fared in a step, without a change of the image list."""
-        with self._writing() as connection:
-            head = datasets.require(connection, name, lock=True)
-            write_statuses(connection, step_run_id(connection, head, step), statuses)
-
-    def statuses(
-        self,
-        name: str,
-        *,
-        zarr_url: str | None = None,
-        step: int | None = None,
-        task: str | None = None,
-        dag_id: str | None = None,
-        run_id: str | None = None,
-        latest: bool = True,
-    ) -> list[StatusRecord]:
-        """The statuses of the dataset's images, oldest first, narrowed down by whatever is given.
-
-        :param latest: only the newest for each step, task and image; else those of all runs.
-        """
-        wanted = {"zarr_url": zarr_url, "step": step, "task": task, "dag_id": dag_id, "run_id": run_id}
-        with self._reading() as connection:
-            head = datasets.require(connection, name)
-            return read_statuses(connection, head.id, wanted, latest=latest)
-
-    def mean_seconds(self, task: str, name: str | None = None) -> float | None:
-        """The mean time of a finished unit of this task, in its newest run that has any.
-
-        :param name: look at this dataset alone.
-        """
-        with self._reading() as connection:
-            return mean_seconds(connection, task, name)
 
 
 def _checked(name: str, zarr_dir: str, images: Iterable[Image] = ()) -> DatasetFile:

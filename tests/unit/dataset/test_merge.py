@@ -170,7 +170,7 @@ def test_a_snapshot_has_the_version_of_its_images(store: DatasetStore) -> None:
     plate(store, "a")
     store.merge("plate", step(), add("b"))
 
-    version, images = store.snapshot("plate")
+    version, images, _ = store.snapshot("plate")
 
     assert (version, urls(images)) == (2, ["a", "b"])
 
