@@ -24,7 +24,9 @@ from fractal_airflow.execution.archive import write_runner
 from fractal_airflow.execution.batching import plan_batches
 from fractal_airflow.execution.progress import ResultsFollower
 from fractal_airflow.execution.resource import BatchCall, BatchEnd, JobsRunnerConfig, Resource
+from fractal_airflow.execution.run_files import BatchFiles, batch_files, text_of
 from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes, open_attempt
+from fractal_airflow.execution.runner import reading
 from fractal_airflow.execution.units import Outcome, Work
 
 POLL_SECONDS = 0.5
@@ -162,6 +164,15 @@ class LocalResource(Resource):
     def take(self, folder: str) -> None:
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
         Attempt(Path(folder), 0).take()
+
+    def read_text(self, path: str, max_bytes: int) -> str:
+        """Return a text file of a run: where it is longer, its end, below a line that says so."""
+        reply = reading.read_text(str(self.work_dir), path, max_bytes)
+        return text_of(reply, path, f"on this machine ({os.uname().nodename})", str(self.work_dir))
+
+    def read_batch(self, step_folder: str, index: int, *, whole_list: bool) -> BatchFiles | None:
+        """Return what the newest attempt of a batch has left so far; None where there is none."""
+        return batch_files(reading.units_of(step_folder, index, whole_list=whole_list))
 
     @contextmanager
     def _slot(self, log: logging.Logger) -> Iterator[int]:

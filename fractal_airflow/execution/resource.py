@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fractal_airflow.execution.resource_config import JobsRunnerConfig, ResourceConfig, load_resource_config
+from fractal_airflow.execution.run_files import BatchFiles
 from fractal_airflow.execution.units import ErrorKind, Outcome, Work
 
 __all__ = [
-    "BatchCall", "BatchEnd", "JobsRunnerConfig", "Resource", "ResourceConfig", "load_resource_config", "make_resource",
+    "BatchCall", "BatchEnd", "BatchFiles", "JobsRunnerConfig", "Resource", "ResourceConfig", "load_resource_config",
+    "make_resource",
 ]  # fmt: skip
 
 
@@ -123,6 +125,21 @@ class Resource(ABC):
     @abstractmethod
     def take(self, folder: str) -> None:
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
+
+    @abstractmethod
+    def read_text(self, path: str, max_bytes: int) -> str:
+        """Return a text file of a run: where it is longer, its end, below a line that says so.
+
+        :raises FileNotFoundError: if it is not there, or not any more.
+        :raises WorkFolderError: if it cannot be read, or does not lie in the work folder.
+        """
+
+    @abstractmethod
+    def read_batch(self, step_folder: str, index: int, *, whole_list: bool) -> BatchFiles | None:
+        """Return what the newest attempt of a batch has left so far; None where there is none.
+
+        :param whole_list: whether the batch is one command over all images: the first of a step's two halves.
+        """
 
     def with_more(self, call: BatchCall, kinds: Collection[ErrorKind]) -> BatchCall | None:
         """Return the call for another try, with more of what units ran out of; None if there is no more.

@@ -15,6 +15,7 @@ from fractal_airflow.execution.archive import program_path
 from fractal_airflow.execution.progress import MOST_FAILURES_SHOWN
 from fractal_airflow.execution.resource import BatchCall, BatchEnd, Resource
 from fractal_airflow.execution.resource_config import ResourceConfig
+from fractal_airflow.execution.run_files import BatchFiles, batch_files, text_of
 from fractal_airflow.execution.slurm.batching import batching_config, plan_slurm_batches, targets
 from fractal_airflow.execution.slurm.cluster import Cluster
 from fractal_airflow.execution.slurm.ends import end_of_batch, usage_line
@@ -233,6 +234,18 @@ class SlurmResource(Resource):
     def take(self, folder: str) -> None:
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
         self.cluster.settle(folder, take=True)
+
+    def read_text(self, path: str, max_bytes: int) -> str:
+        """Return a text file of a run: where it is longer, its end, below a line that says so."""
+        work_dir = str(self.work_dir)
+        fields = {"work_dir": work_dir, "path": path, "max_bytes": max_bytes}
+        reply = self.cluster.ask({"do": "read_text", **fields})
+        return text_of(reply, path, f"on {self.cluster.where}", work_dir)
+
+    def read_batch(self, step_folder: str, index: int, *, whole_list: bool) -> BatchFiles | None:
+        """Return what the newest attempt of a batch has left so far; None where there is none."""
+        fields = {"step_folder": step_folder, "index": index, "whole_list": whole_list}
+        return batch_files(self.cluster.ask({"do": "units_of", **fields})["batch"])
 
     def leftovers(self, step_folder: str) -> list[str]:
         """Cancel the jobs of a step whose task instances are gone; return their ids."""

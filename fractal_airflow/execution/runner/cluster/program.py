@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .. import attempts
+from .. import attempts, reading
 from .cancel import cancel, leftovers
 from .check import check
 from .clean import clean
@@ -31,6 +31,17 @@ def settle(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def read_text(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the text of a file of a run."""
+    return reading.read_text(request["work_dir"], request["path"], request["max_bytes"])
+
+
+def units_of(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the units of the newest attempt of a batch."""
+    folder, index = request["step_folder"], request["index"]
+    return {"batch": reading.units_of(folder, index, whole_list=request["whole_list"])}
+
+
 REQUESTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "submit": submit,
     "poll": poll,
@@ -41,6 +52,8 @@ REQUESTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "leftovers": leftovers,
     "clean": clean,
     "check": check,
+    "read_text": read_text,
+    "units_of": units_of,
 }
 
 
