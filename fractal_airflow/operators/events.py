@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LISTED_IMAGES = 1000
 """An event names the images that changed where they are no more than that; else it only counts them."""
 
+UP_TO_NOW = 2**31 - 1
+"""As the number of a merge: one that no dataset gets to."""
+
 WITHOUT_EVENT = "start it with images='pending', which finds what is new by itself, or with images='all'"
 
 log = logging.getLogger(__name__)
@@ -62,7 +65,11 @@ def event_extra(
 
 def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
     """
-    Return which merges of a dataset the events that started this run tell of, as ``(since, merge)`` each.
+    Return the merges of a dataset whose images a run is to process that events started: ``(since, merge)``.
+
+    It is all since the earliest of the events, up to now. Airflow starts a run with the events that came
+    before the scheduler noticed the first of them, and may leave those that came right after to a later run,
+    which may never be.
 
     Events that this DAG's own runs have led to count for nothing: a DAG that works on the dataset that starts
     it would else go on for ever, and so would two of them. Where other assets of the DAG's schedule started
@@ -78,7 +85,8 @@ def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
         )
     dag_id = context["ti"].dag_id
     events = context["triggering_asset_events"].get(asset, ())
-    return sorted(_range(event, asset.uri) for event in events if dag_id not in _dag_ids(event))
+    since = [_since(event, asset.uri) for event in events if dag_id not in _dag_ids(event)]
+    return [(min(since), UP_TO_NOW)] if since else []
 
 
 def started_by_itself(context: Context) -> bool:
@@ -99,11 +107,10 @@ def _dag_ids(event: Any) -> set[str]:
     return set(dag_ids) if isinstance(dag_ids, list) else set()
 
 
-def _range(event: Any, uri: str) -> tuple[int, int]:
-    extra = event.extra or {}
-    since, merge = extra.get("since"), extra.get("merge")
-    if isinstance(since, int) and isinstance(merge, int):
-        return since, merge
+def _since(event: Any, uri: str) -> int:
+    since = (event.extra or {}).get("since")
+    if isinstance(since, int):
+        return since
     by = f"task {event.source_task_id} of DAG {event.source_dag_id}" if event.source_dag_id else "hand"
     raise WorkflowError(
         f"images: 'event': an event of {uri}, made by {by}, does not say what changed, as those of merges do: "
