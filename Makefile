@@ -16,9 +16,9 @@ BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.
 
 # What the tests against real services start for themselves, and the Debian packages that have it.
 SERVICES := munged slurmctld slurmd slurmdbd sbatch sshd ssh sudo tcsh fish mariadbd redis-server docker-compose \
-	shellcheck
+	shellcheck chromium
 SERVICE_PACKAGES := munge slurmctld slurmd slurmdbd slurm-client openssh-server openssh-client sudo tcsh fish \
-	mariadb-server redis-server docker-compose shellcheck
+	mariadb-server redis-server docker-compose shellcheck chromium
 
 # Installs a Debian package, or says who can: $(call apt_install,PACKAGE,REASON)
 apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -48,9 +48,9 @@ test: $(VENV) ## Run all tests; PYTEST_ARGS="-k name" chooses some
 	@[ "$(CI)" != true ] || $(MAKE) --no-print-directory services
 	$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-services: ## Install what the tests against a real SLURM cluster need (without it they are skipped); as root
+services: ## Install what the tests against a real SLURM cluster and a browser need (without it they are skipped); as root
 	@PATH="$$PATH:/usr/sbin:/sbin"; for program in $(SERVICES); do command -v $$program >/dev/null || { \
-		$(call apt_install,$(SERVICE_PACKAGES),The tests of a cluster need $$program) || exit 1; break; }; done
+		$(call apt_install,$(SERVICE_PACKAGES),The tests of a cluster or a browser need $$program) || exit 1; break; }; done
 
 demo: $(VENV) ## Run the demo: from the raw images of a plate to the nuclei in its wells, under a real Airflow
 	@$(RUN) demo/run.py
