@@ -12,7 +12,7 @@ from fractal_airflow.fractal.arguments import Ignore
 from fractal_airflow.fractal.form_fields import FormField, accepts, form_fields, unchecked
 from fractal_airflow.fractal.manifest import HALVES, Half
 from fractal_airflow.fractal.plain_schema import dialect_of
-from fractal_airflow.operators.arguments import UNSET_BY_NULL, Form
+from fractal_airflow.operators.arguments import UNCHANGED, UNSET_BY_NULL, Form
 from fractal_airflow.operators.templates import is_template
 from fractal_airflow.task_group import slug
 
@@ -76,7 +76,7 @@ def _param(field: FormField, arguments: Mapping[str, Any], *, title: str, sectio
             return None
     # Airflow checks the schema itself, too, whenever a task starts: the dialect decides how long that takes.
     dialect = {"$schema": dialect_of(schema)}
-    about = {"title": title, "section": section, "default": value, UNSET_BY_NULL: not field.nullable}
+    about = {"title": title, "section": section, UNCHANGED: value, UNSET_BY_NULL: not field.nullable}
     return Param(value, description=field.description, schema={**dialect, **schema, **about})
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 Form = Mapping[str, str]
 """The run parameter of each argument of a command."""
 
+UNCHANGED = "unchanged_value"
+"""A key of a run parameter's schema: the value with which nothing is changed. Airflow reserves ``default``."""
+
 UNSET_BY_NULL = "unset_by_null"
 """A key of a run parameter's schema: whether null means that the argument is left out, not that it is null."""
 
@@ -26,12 +29,14 @@ def effective_arguments(arguments: Mapping[str, Any], form: Form | None, context
     :param form: the run parameter of each argument; None: the run has no form.
     """
     effective = dict(arguments)
+    if not form:
+        return effective
     defined, chosen = context["dag"].params, context["params"]
-    for name, key in (form or {}).items():
+    for name, key in form.items():
         if key not in defined:
             continue
         schema, value = defined.get_param(key).schema, chosen.get(key)
-        if is_same(value, schema.get("default")):
+        if is_same(value, schema.get(UNCHANGED)):
             continue
         if value is None and schema.get(UNSET_BY_NULL):
             effective.pop(name, None)
