@@ -63,9 +63,17 @@ class RunningAirflow:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG whose file was written just now; return its id."""
-        self.wait(f"DAG {dag_id} is known", lambda: self._unpaused(dag_id))
+        self.unpause(dag_id)
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def unpause(self, dag_id: str) -> None:
+        """Wait until a DAG is known whose file was written just now, and let it be scheduled."""
+        self.wait(f"DAG {dag_id} is known", lambda: self._unpaused(dag_id))
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return what Airflow knows of a DAG's runs, the oldest first."""
+        return list(self.call("GET", f"/dags/{dag_id}/dagRuns?order_by=id&limit=100")["dag_runs"])
 
     def wait_for_end(self, dag_id: str, run_id: str, timeout_s: float = TIMEOUT_S) -> str:
         """Wait until a run has ended; return its state."""
