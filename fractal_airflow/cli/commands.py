@@ -170,6 +170,60 @@ _DATASET = GroupCommand(
     ),
 )
 
+_STEP = Arg(("--step",), metavar="STEP", help="only this step: its number, or its name or its task's")
+_RUN_ID = Arg(("--run",), metavar="RUN", help="only this run, by its Airflow run id")
+
+_HISTORY = ActionCommand(
+    name="history",
+    help="Show what became of a dataset's images at every step",
+    description="""\
+Shows the newest record for each step and image: its status, the run and the try,
+when it began, how long it took and how much memory, the fingerprint of what the
+result depends on, how many warnings are in its log, why it failed, and where the
+log is. Statuses: submitted (a run works on it), done, failed; unset: the image has
+no record at the step.
+
+Before it shows, images that were submitted to a run which has ended since, killed,
+say, become failed.""",
+    epilog="""\
+examples:
+  airflow fractal history plate_42 --status failed
+  airflow fractal history plate_42 --image B/03/0 --all""",
+    func=lazy_load_command("fractal_airflow.cli.history.history"),
+    args=(
+        _NAME,
+        Arg(("--image",), metavar="IMAGE", help="only this image: its zarr_url, or the end of it, as B/03/0"),
+        _STEP,
+        _RUN_ID,
+        Arg(("--status",), choices=("submitted", "done", "failed", "unset"), help="only this status"),
+        Arg(("--all",), action="store_true", help="every run, not only the newest record of each image"),
+        _OUTPUT,
+    ),
+)
+
+_LOGS = ActionCommand(
+    name="logs",
+    help="Print the log of the unit that processed an image",
+    description="""\
+Prints the log of the unit that processed an image last: at the last step that the
+image came to. The log is read where it lies: on this machine, or on the cluster.""",
+    epilog="""\
+example:
+  airflow fractal logs plate_42 B/03/0 --step "Measure Features\"""",
+    func=lazy_load_command("fractal_airflow.cli.logs.logs"),
+    args=(
+        _NAME,
+        Arg(
+            ("image",),
+            nargs="?",
+            metavar="IMAGE",
+            help="its zarr_url, or the end of it, as B/03/0; none for a step without images: a converter",
+        ),
+        _STEP,
+        _RUN_ID,
+    ),
+)
+
 _WORKFLOW_GROUP = GroupCommand(
     name="workflow",
     help="Check workflows",
@@ -284,5 +338,5 @@ example:
 FRACTAL = GroupCommand(
     name="fractal",
     help="Run Fractal workflows and look after their datasets",
-    subcommands=(_RUN, _DATASET, _WORKFLOW_GROUP, _PACKAGE_GROUP, _RESOURCE_GROUP, _CLEAN),
+    subcommands=(_RUN, _DATASET, _HISTORY, _LOGS, _WORKFLOW_GROUP, _PACKAGE_GROUP, _RESOURCE_GROUP, _CLEAN),
 )

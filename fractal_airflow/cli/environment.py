@@ -19,8 +19,6 @@ from fractal_airflow.fractal import TaskPackage
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 
-RESOURCE_ID = "fractal_run_resource"
-
 _SETTINGS = re.compile(r"_*AIRFLOW_(?!VAR_|CONN_)")
 
 # Errors are told once (see `progress`), without the way that they took through Airflow.
@@ -62,7 +60,8 @@ def users_airflow(resource: str, packages: Sequence[TaskPackage]) -> dict[str, s
     extra = _resource_extra(resource, packages)
     variables = {
         "AIRFLOW__FRACTAL_AIRFLOW__DATASET_FILE": conf.get("fractal_airflow", "dataset_file"),
-        f"AIRFLOW_CONN_{RESOURCE_ID.upper()}": json.dumps({"conn_type": "fractal", "extra": extra}),
+        # By its own name: the history keeps that, and the logs of the run are found by it.
+        f"AIRFLOW_CONN_{resource.upper()}": json.dumps({"conn_type": "fractal", "extra": extra}),
     }
     store_conn_id = conf.get("fractal_airflow", "dataset_conn_id", fallback="")
     if store_conn_id:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from airflow.sdk import conf
 from sqlalchemy import Select, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fractal_airflow.cli.connections import has_airflows_database
 from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.run_folder import safe_name
+
+DAG_ID = "fractal_run"
+"""The DAG of `airflow fractal run`."""
+
+FOLLOW = b"fractal_airflow.cli.follow"
 
 
 def runs_to_keep(before: datetime) -> list[str]:
@@ -41,6 +48,42 @@ def runs_to_keep(before: datetime) -> list[str]:
     instances = select(TaskInstance.dag_id, TaskInstance.run_id).where(TaskInstance.state.in_(alive))
     keys = {tuple(row) for row in _read(runs, instances.distinct())}
     return sorted(f"{safe_name(dag_id)}/{safe_name(run_id)}" for dag_id, run_id in keys)
+
+
+def run_state(dag_id: str, run_id: str) -> str | None:
+    """
+    Return the state of a DAG run; None where there is no such run any more.
+
+    A run of which this Airflow knows nothing, not even its DAG, is another one's: it counts as running.
+
+    :raises FractalAirflowError: where the database cannot be read.
+    """
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+
+    if dag_id == DAG_ID:
+        return "running" if _command_runs() else None
+    if not has_airflows_database():
+        return "running"
+    run = select(DagRun.__table__.c.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    for (state,) in _read(run):
+        return str(state or "running")
+    known = list(_read(select(DagModel.dag_id).where(DagModel.dag_id == dag_id)))
+    return None if known else "running"
+
+
+def _command_runs() -> bool:
+    """Tell whether an `airflow fractal run` may be running: no Airflow knows of these, but this machine does."""
+    if conf.get("fractal_airflow", "dataset_conn_id", fallback=""):
+        return True  # on some other machine, that shares the store
+    return any(FOLLOW in _command_line(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def _command_line(process: Path) -> list[bytes]:
+    try:
+        return (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has just ended
+        return []
 
 
 def connections_of_type(conn_type: str) -> list[str]:

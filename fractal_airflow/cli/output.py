@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -58,6 +58,15 @@ def print_error(message: str) -> None:
 def print_json(data: object) -> None:
     """Print data as JSON, on standard output."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print any number of rows as a JSON list, a row a line, as they come."""
+    before = "[\n"
+    for row in rows:
+        sys.stdout.write(before + json.dumps(row, ensure_ascii=False))
+        before = ",\n"
+    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output: str = "table") -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fractal_airflow.cli.environment import RESOURCE_ID
+from fractal_airflow.cli.metadata import DAG_ID
 from fractal_airflow.cli.output import counted, print_error
 from fractal_airflow.cli.progress import NothingLeft, Progress
 from fractal_airflow.cli.result import read_reports, write_result
@@ -22,7 +22,6 @@ from fractal_airflow.hooks.fractal import LOCAL, FractalHook
 from fractal_airflow.operators.retries import DEFAULT_RETRIES
 
 PLAN_FILE = "plan.json"
-DAG_ID = "fractal_run"
 DAG_FILE = '''\
 """Made by `airflow fractal run`: the DAG of the plan beside this folder."""
 from pathlib import Path
@@ -41,7 +40,8 @@ def run_plan(folder: Path) -> int:
     started = time.monotonic()
     try:
         _announce(plan)
-        error = _run_dag(folder, plan["params"], on_cluster=FractalHook(RESOURCE_ID).get_conn().type != LOCAL)
+        on_cluster = FractalHook(plan["resource"]).get_conn().type != LOCAL
+        error = _run_dag(folder, plan["params"], on_cluster=on_cluster)
     except (Stopped, FractalAirflowError) as problem:
         error = str(problem)
     return _tell_the_end(folder, plan, error, time.monotonic() - started)
@@ -72,7 +72,7 @@ def dag_of_plan(folder: Path, **kwargs: Any) -> FractalDag:
         DAG_ID,
         workflow=plan["workflow"],
         packages=[TaskPackage.from_directory(path, python=python) for path, python in plan["packages"]],
-        resource=RESOURCE_ID,
+        resource=plan["resource"],
         deferrable=False,  # there is no triggerer, and the log is wanted here
         schedule=None,
         **kwargs,

@@ -70,6 +70,7 @@ def make_plan(args: Any, packages: Sequence[TaskPackage]) -> dict[str, Any]:
         "workflow": dump_workflow(workflow),
         "packages": [[str(package.directory), package.python] for package in packages],
         "dataset": args.dataset,
+        "resource": args.resource,
         "params": {
             "dataset": args.dataset,
             "zarr_dir": args.zarr_dir,

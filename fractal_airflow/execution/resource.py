@@ -141,6 +141,24 @@ class Resource(ABC):
         :param whole_list: whether the batch is one command over all images: the first of a step's two halves.
         """
 
+    @abstractmethod
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write files into a folder, which is made where it is missing; each is there as a whole or not at all.
+
+        :raises WorkFolderError: if they cannot be written.
+        """
+
+    @abstractmethod
+    def read_file(self, path: str) -> bytes | None:
+        """Return a file of any folder; None where there is none.
+
+        :raises WorkFolderError: if it cannot be read.
+        """
+
+    def close(self) -> None:
+        """Close the connection, if there is one; a later call opens a new one."""
+        return
+
     def with_more(self, call: BatchCall, kinds: Collection[ErrorKind]) -> BatchCall | None:
         """Return the call for another try, with more of what units ran out of; None if there is no more.
 

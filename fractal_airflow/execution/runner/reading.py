@@ -87,5 +87,5 @@ def _arguments(folder: str, number: int) -> dict[str, Any]:
 def _unit(folder: str, number: int, result: dict[str, Any] | None) -> dict[str, Any]:
     log = os.path.join(folder, f"{number}-log.txt")
     known: dict[str, Any] = result or {"status": "started" if os.path.exists(log) else "waiting"}
-    about = {key: known[key] for key in ("status", "seconds", "error") if key in known}
+    about: dict[str, Any] = {key: known[key] for key in ("status", "seconds", "error") if key in known}
     return {"zarr_url": _arguments(folder, number).get("zarr_url"), "log": log, **about}

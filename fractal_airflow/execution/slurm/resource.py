@@ -247,6 +247,19 @@ class SlurmResource(Resource):
         fields = {"step_folder": step_folder, "index": index, "whole_list": whole_list}
         return batch_files(self.cluster.ask({"do": "units_of", **fields})["batch"])
 
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write files into a folder, as the user whose jobs run there."""
+        for name, content in files.items():
+            self.cluster.put(f"{folder}/{name}", content)
+
+    def read_file(self, path: str) -> bytes | None:
+        """Return a file of any folder; None where there is none."""
+        return self.cluster.get(path)
+
+    def close(self) -> None:
+        """Close the connection; a later call opens a new one."""
+        self.cluster.close()
+
     def leftovers(self, step_folder: str) -> list[str]:
         """Cancel the jobs of a step whose task instances are gone; return their ids."""
         return self.cluster.leftovers(step_folder, by="Airflow: the task instance of this job is gone")
