@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import re
+import secrets
 import select
 import shutil
 import signal
@@ -25,7 +26,7 @@ from fractal_airflow.execution.batching import plan_batches
 from fractal_airflow.execution.progress import ResultsFollower
 from fractal_airflow.execution.resource import BatchCall, BatchEnd, JobsRunnerConfig, Resource
 from fractal_airflow.execution.run_files import BatchFiles, batch_files, text_of
-from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes, open_attempt
+from fractal_airflow.execution.run_folder import Attempt, attempt_outcomes, open_attempt, writing
 from fractal_airflow.execution.runner import reading
 from fractal_airflow.execution.units import Outcome, Work
 
@@ -173,6 +174,27 @@ class LocalResource(Resource):
     def read_batch(self, step_folder: str, index: int, *, whole_list: bool) -> BatchFiles | None:
         """Return what the newest attempt of a batch has left so far; None where there is none."""
         return batch_files(reading.units_of(step_folder, index, whole_list=whole_list))
+
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write files into a folder, which is made where it is missing; each is there as a whole or not at all."""
+        with writing(Path(folder)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                part = Path(folder, f".{name}.{secrets.token_hex(4)}.part")
+                try:
+                    part.write_bytes(content)
+                    part.replace(Path(folder, name))
+                finally:
+                    part.unlink(missing_ok=True)
+
+    def read_file(self, path: str) -> bytes | None:
+        """Return a file of any folder; None where there is none."""
+        try:
+            return Path(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise WorkFolderError(f"{path} cannot be read: {error.strerror or error}") from error
 
     @contextmanager
     def _slot(self, log: logging.Logger) -> Iterator[int]:

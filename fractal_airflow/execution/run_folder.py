@@ -72,12 +72,12 @@ class Attempt:
 
     def take(self) -> None:
         """Note that the task instance took the complete results: only its own retry adopts them now."""
-        with _writing(self.folder):
+        with writing(self.folder):
             attempts.take(str(self.folder))
 
     def reject(self, index: int, message: str) -> None:
         """Turn a unit's good result into a failed one, so that a retry runs it again."""
-        with _writing(self.folder):
+        with writing(self.folder):
             attempts.reject(str(self.folder), index, message)
 
 
@@ -88,7 +88,7 @@ def open_attempt(batch_folder: Path, work: Work, generation: str) -> Attempt:
     :raises WorkFolderError: if the work folder cannot be written.
     """
     batch = work.batch_file()
-    with _writing(batch_folder):
+    with writing(batch_folder):
         folder, adopted = attempts.open_attempt(str(batch_folder), batch, work.units, generation)
         if adopted:
             attempts.update_batch(folder, batch)
@@ -101,7 +101,7 @@ def attempt_outcomes(folder: Path, count: int) -> list[Outcome]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn what the file system refuses into an error that names the folder and says what to do."""
     try:
         yield

@@ -1,6 +1,6 @@
 """Removing the folders of old runs, WORK_DIR/DAG_ID/RUN_ID/, on whatever machine they are.
 
-What is below them tells them from others: ORDER_TASK/INDEX-HASH/ATTEMPT/.
+What is below them tells them from others: ORDER_TASK/INDEX-HASH/ATTEMPT/, and reports of the run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ REMOVED_FOLDER = ".removed"  # folders go there first, so that an interrupted re
 LOCK_FILE = "runner.lock"
 
 _STEP = re.compile(r"\d{2,}_.+")
+_REPORT = re.compile(r"\.?(.+\.)?report\.md(\.[0-9a-f]+\.part)?")  # perhaps one whose writing was interrupted
 _BATCH = re.compile(r"\d{4,}-[0-9a-f]{12}")
 _BLOCK_SIZE = 512  # of `st_blocks`, whatever the file system's own is
 
@@ -75,8 +76,8 @@ def run_folders(work_dir: str) -> Iterator[str]:
 
 
 def _is_run(folder: str) -> bool:
-    """Tell whether a folder has steps, these have nothing but batches, and so on: what only we make."""
-    steps = _names(folder)
+    """Tell whether a folder has steps, which have nothing but batches, and perhaps reports: what only we make."""
+    steps = [name for name in _names(folder) if not _REPORT.fullmatch(name)]
     return bool(steps) and all(
         _STEP.fullmatch(step) and all(_BATCH.fullmatch(name) for name in _names(os.path.join(folder, step)))
         for step in steps

@@ -31,6 +31,7 @@ COMMAND_DEADLINE_S = 60.0
 _DEADLINES_S = {"submit": 5 * COMMAND_DEADLINE_S, "poll": 3 * COMMAND_DEADLINE_S}
 _DEADLINE_S = 4 * COMMAND_DEADLINE_S
 _CLEAN_DEADLINE_S = 3600.0
+_SLOWEST_BYTES_A_SECOND = 100_000
 
 _NO_PROGRAM = 66
 _TOO_OLD = 67
@@ -184,6 +185,17 @@ class Cluster(_Asking):
             return self._transport.run(step.argv, stdin=step.stdin, deadline_s=step.deadline_s)
         self._transport.put(step.path, step.content)
         return None
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file as a whole or not at all, and its folder if there is none."""
+        self._transport.put(path, content, deadline_s=_DEADLINE_S + len(content) / _SLOWEST_BYTES_A_SECOND)
+
+    def get(self, path: str) -> bytes | None:
+        """Return a file; None where there is none."""
+        try:
+            return self._transport.get(path)
+        except FileNotFoundError:
+            return None
 
     def close(self) -> None:
         """Close the connection."""

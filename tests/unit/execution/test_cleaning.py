@@ -52,6 +52,24 @@ def test_only_old_runs_go_and_their_space_is_counted(tmp_path: Path) -> None:
     assert (old.exists(), young.exists()) == (False, True)
 
 
+def test_a_run_with_its_reports_goes_as_a_whole(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "nuclei", "monday", days_old=31)
+    for name in ("report.md", "second_workflow.report.md", ".report.md.0123abcd.part"):
+        (run / name).touch()
+    age(run, 31)
+
+    assert removed(tmp_path) == ["nuclei/monday"]
+    assert not run.exists()
+
+
+def test_a_folder_of_reports_alone_may_be_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "nuclei" / "monday").mkdir(parents=True)
+    (tmp_path / "nuclei" / "monday" / "report.md").touch()
+    age(tmp_path, 31)
+
+    assert removed(tmp_path) == []
+
+
 def test_a_dry_run_tells_the_same_and_removes_nothing(tmp_path: Path) -> None:
     old = make_run(tmp_path, "nuclei", "monday", days_old=31)
     before = sorted(tmp_path.rglob("*"))
