@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from fractal_airflow.exceptions import ImageListError
 from fractal_airflow.fractal.images import Image
@@ -57,6 +57,17 @@ def check_text(url: str) -> None:
     raise ImageListError(
         f"Image {url!r} cannot be stored: its path is not valid Unicode text. Rename the folder."
     )
+
+
+@overload
+def storable(text: str) -> str: ...
+@overload
+def storable(text: str | None) -> str | None: ...
+def storable(text: str | None) -> str | None:
+    """Text as every database takes it: what a program printed may hold anything."""
+    if text is None:
+        return None
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def to_images(rows: Iterable[ImageRow]) -> list[Image]:

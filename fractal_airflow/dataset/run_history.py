@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from fractal_airflow.dataset import datasets
+from fractal_airflow.dataset import datasets, pending, settling, writes
 from fractal_airflow.dataset.connected import ConnectedStore
 from fractal_airflow.dataset.records import (
     ImageStatus,
@@ -15,8 +15,9 @@ from fractal_airflow.dataset.records import (
     StepRecord,
     StepRun,
 )
-from fractal_airflow.dataset.statuses import mean_seconds, read_statuses, write_statuses
-from fractal_airflow.dataset.steps import step_run_id
+from fractal_airflow.dataset.statuses import mean_seconds, read_statuses, write_statuses, write_submitted
+from fractal_airflow.dataset.step_records import read_step_runs
+from fractal_airflow.dataset.steps import count_merge, record_call, step_run_id
 
 
 class RunHistory(ConnectedStore):
@@ -27,13 +28,17 @@ class RunHistory(ConnectedStore):
 
         What an earlier submission of this very step run left as submitted is forgotten.
         """
-        raise NotImplementedError
+        with self._writing() as connection:
+            own_id = step_run_id(connection, datasets.require(connection, name, lock=True), step)
+            record_call(connection, own_id, call)
+            write_submitted(connection, own_id, zarr_urls, call.fingerprint)
 
     def record_statuses(self, name: str, step: StepRun, statuses: Sequence[ImageStatus]) -> None:
         """Record how images fared in a step, without a change of the image list."""
         with self._writing() as connection:
             head = datasets.require(connection, name, lock=True)
-            write_statuses(connection, step_run_id(connection, head, step), statuses)
+            own_id = step_run_id(connection, head, step)
+            write_statuses(connection, own_id, statuses, count_merge(connection, head, [own_id]))
 
     def settle(self, name: str, run_state: Callable[[str, str], str | None]) -> int:
         """Let no image stay submitted to a run that has ended: it failed there. Returns how many did.
@@ -41,7 +46,14 @@ class RunHistory(ConnectedStore):
         :param run_state: tells a DAG run's state by its dag_id and run_id; None: there is no such run any more.
             Asked once a run, while nobody waits for this.
         """
-        raise NotImplementedError
+        with self._reading() as connection:
+            runs = settling.waiting_runs(connection, datasets.require(connection, name))
+        states = {run: run_state(*run) for run in runs}
+        ended = {run: state for run, state in states.items() if state not in settling.GOING_ON}
+        if not ended:
+            return 0
+        with self._writing() as connection:
+            return settling.settle(connection, datasets.require(connection, name, lock=True), ended)
 
     def statuses(
         self,
@@ -63,7 +75,7 @@ class RunHistory(ConnectedStore):
         wanted = {"zarr_url": zarr_url, "step": step, "task": task, "dag_id": dag_id, "run_id": run_id}
         with self._reading() as connection:
             head = datasets.require(connection, name)
-            return read_statuses(connection, head.id, wanted, latest=latest)
+            return read_statuses(connection, head.id, wanted, status=status, latest=latest)
 
     def mean_seconds(self, task: str, name: str | None = None) -> float | None:
         """The mean time of a finished unit of this task, in its newest run that has any.
@@ -75,28 +87,42 @@ class RunHistory(ConnectedStore):
 
     def step_runs(self, name: str, dag_id: str | None = None, run_id: str | None = None) -> list[StepRecord]:
         """The steps that have run on the dataset, oldest first."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return read_step_runs(connection, head, dag_id, run_id)
 
     def writes(self, name: str, step: StepRun) -> list[ImageWrite]:
         """What a step run did to which images."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return writes.read_writes(connection, head, step)
 
     def unchanged(self, name: str, step: StepRun, fingerprint: str) -> set[str]:
         """The images that need not be computed again at this step."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return pending.unchanged(connection, head, step, fingerprint)
 
     def failed_before(self, name: str, step: StepRun) -> set[str]:
         """The images that failed when this step saw them last, in another run."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return pending.failed_before(connection, head, step)
 
     def failed_in_run(self, name: str, dag_id: str, run_id: str, before_step: int) -> set[str]:
         """The images that failed at an earlier step of this run."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return pending.failed_in_run(connection, head, dag_id, run_id, before_step)
 
     def written_in_run(self, name: str, dag_id: str, run_id: str, before_step: int) -> set[str]:
         """The images that earlier steps of this run made or edited."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return writes.written_in_run(connection, head, dag_id, run_id, before_step)
 
     def written_between(self, name: str, since: int, merge: int) -> set[str]:
         """The images that were made or edited after merge number ``since``, up to number ``merge``."""
-        raise NotImplementedError
+        with self._reading() as connection:
+            head = datasets.require(connection, name)
+            return writes.written_between(connection, head, since, merge)

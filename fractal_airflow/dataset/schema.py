@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration: known here so that a store that has it is opened without importing Alembic."""
 
 VERSION_TABLE = "fractal_alembic_version"
@@ -40,6 +40,15 @@ def _in_utc(moment: datetime) -> datetime:
 BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts up INTEGER keys only
 Bytewise = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # quick to index, same order anywhere
 
+NOT_DONE = sa.text("status <> 'done'")
+"""What the index of unfinished and failed statuses holds. A query says so itself, word for word, to use it."""
+
+
+def _number(name: str) -> sa.Column[int]:
+    """A number that counts from 1 on; 0 in rows that are older than the column."""
+    return sa.Column(name, sa.Integer, nullable=False, server_default=sa.text("0"))
+
+
 dataset = sa.Table(
     "fractal_dataset",
     metadata,
@@ -50,6 +59,8 @@ dataset = sa.Table(
     sa.Column("next_position", BigInt, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    _number("merges"),  # so many there were so far: the number of the newest
+    _number("announced"),  # changes up to this merge's were announced
 )
 
 # One step of one DAG run on one dataset. It keeps ids and names out of the millions of status rows.
@@ -62,6 +73,15 @@ step_run = sa.Table(
     sa.Column("run_id", Bytewise, nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("task", Bytewise, nullable=False),
+    sa.Column("package", sa.Text),
+    sa.Column("version", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("arguments", sa.Text),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("resource", sa.Text),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime),
+    _number("merge"),  # its newest: none of its rows has a higher one
     sa.UniqueConstraint("dataset_id", "dag_id", "run_id", "step"),
     sa.Index("fractal_step_run_task", "task"),
 )
@@ -111,5 +131,23 @@ image_status = sa.Table(
     sa.Column("seconds", sa.Double),
     sa.Column("max_rss_mb", sa.Double),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("try_number", sa.Integer),
+    sa.Column("warnings", sa.Text),
+    sa.Column("computed", sa.Boolean, nullable=False, server_default=sa.false()),
+    _number("merge"),
     sa.UniqueConstraint("step_run_id", "zarr_url"),
+    sa.Index(
+        "fractal_image_status_not_done", "step_run_id", sqlite_where=NOT_DONE, postgresql_where=NOT_DONE
+    ),
+)
+
+# What a step run did to an image. It has no id: on SQLite the table is then its own index.
+image_write = sa.Table(
+    "fractal_image_write",
+    metadata,
+    sa.Column("step_run_id", sa.ForeignKey("fractal_step_run.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("zarr_url", Bytewise, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("merge", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
 )

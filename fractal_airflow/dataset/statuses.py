@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from fractal_airflow.dataset.bulk import among, fetch, insert_rows
-from fractal_airflow.dataset.records import ImageStatus, StatusRecord
-from fractal_airflow.dataset.rows import check_text
-from fractal_airflow.dataset.schema import dataset, image_status, step_run
+from fractal_airflow.dataset.records import ImageStatus, Status, StatusRecord
+from fractal_airflow.dataset.rows import check_text, storable
+from fractal_airflow.dataset.schema import NOT_DONE, dataset, image_status, step_run
+
+SUBMITTED = sa.and_(NOT_DONE, image_status.c.status == "submitted")
+FAILED = sa.and_(NOT_DONE, image_status.c.status == "failed", sa.not_(image_status.c.computed))
+"""Failed, with no result that stands."""
 
 _NEWEST_RUNS = 20
 
@@ -24,58 +30,90 @@ _STATUS_COLUMNS = (
     "started_at",
     "seconds",
     "max_rss_mb",
+    "try_number",
+    "warnings",
+    "computed",
 )
-_RECORD_COLUMNS = (*_STATUS_COLUMNS, "dag_id", "run_id", "step", "task", "recorded_at")
+_RECORD_COLUMNS = (*_STATUS_COLUMNS, "dag_id", "run_id", "step", "task", "recorded_at", "merge")
 
 
-def write_statuses(connection: sa.Connection, own_id: int, statuses: Iterable[ImageStatus]) -> None:
+def write_statuses(
+    connection: sa.Connection, own_id: int, statuses: Iterable[ImageStatus], merge: int
+) -> None:
     """Record these statuses for a step run; an image's earlier status in it, if any, is replaced.
 
-    Where an image occurs more than once, its last status counts.
+    Where an image occurs more than once, its last status counts. Rows that are written later have higher
+    ids, in one dataset, whatever is replaced: :mod:`fractal_airflow.dataset.pending` stands on that.
+
+    :param merge: the number of the merge that records them; 0 for what is only submitted.
     """
     unique = {status.zarr_url: status for status in statuses}
     if not unique:
         return
-    mine = image_status.c.step_run_id == own_id
-    recorded = connection.execute(sa.select(image_status.c.id, image_status.c.zarr_url).where(mine))
-    replaced = [row_id for row_id, url in recorded if url in unique]
-    if replaced:
-        connection.execute(sa.delete(image_status).where(among(connection, image_status.c.id, replaced)))
+    _forget(connection, own_id, unique)
     now = datetime.now(UTC)
-    columns = ("step_run_id", *_STATUS_COLUMNS, "recorded_at")
+    columns = ("step_run_id", *_STATUS_COLUMNS, "recorded_at", "merge")
     # In the order of the index on zarr_url, which a database extends faster than it fills in.
-    rows = ((own_id, *_values(unique[url]), now) for url in sorted(unique))
+    rows = ((own_id, *_values(unique[url]), now, merge) for url in sorted(unique))
     insert_rows(connection, image_status, columns, rows)
+
+
+def _forget(connection: sa.Connection, own_id: int, urls: Container[str]) -> None:
+    """Remove what a step run has recorded for these images."""
+    mine = image_status.c.step_run_id == own_id
+    recorded = connection.execute(sa.select(image_status.c.id, image_status.c.zarr_url).where(mine)).all()
+    replaced = [row_id for row_id, url in recorded if url in urls]
+    if replaced:
+        all_of_them = len(replaced) == len(recorded)
+        where = mine if all_of_them else among(connection, image_status.c.id, replaced)
+        connection.execute(sa.delete(image_status).where(where))
 
 
 def _values(status: ImageStatus) -> tuple[object, ...]:
     check_text(status.zarr_url)
+    warnings = [storable(text) for text in status.warnings]
     return (
         status.zarr_url,
         status.status,
         status.map_index,
-        _storable(status.log),
-        status.fingerprint,
-        _storable(status.error),
+        storable(status.log),
+        storable(status.fingerprint),
+        storable(status.error),
         status.started_at,
         status.seconds,
         status.max_rss_mb,
+        status.try_number,
+        json.dumps(warnings) if warnings else None,
+        status.status == "done" if status.computed is None else status.computed,
     )
 
 
-def _storable(text: str | None) -> str | None:
-    """Text as every database takes it: what a program printed may hold anything."""
-    if text is None:
-        return None
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+def write_submitted(connection: sa.Connection, own_id: int, urls: Iterable[str], fingerprint: str) -> None:
+    """Record that these images, and no others any more, are submitted to a step run."""
+    mine = image_status.c.step_run_id == own_id
+    connection.execute(sa.delete(image_status).where(mine, SUBMITTED))
+    submitted = (ImageStatus(url, "submitted", fingerprint=fingerprint) for url in urls)
+    write_statuses(connection, own_id, submitted, merge=0)
+
+
+def discard_results(connection: sa.Connection, own_ids: sa.Select[tuple[int]]) -> None:
+    """Let nothing that these step runs computed stand any more."""
+    query = sa.update(image_status).where(image_status.c.step_run_id.in_(own_ids), image_status.c.computed)
+    connection.execute(query.values(computed=False))
 
 
 def read_statuses(
-    connection: sa.Connection, dataset_id: int, wanted: Mapping[str, object], *, latest: bool
+    connection: sa.Connection,
+    dataset_id: int,
+    wanted: Mapping[str, object],
+    *,
+    status: Status | None = None,
+    latest: bool,
 ) -> list[StatusRecord]:
     """The status rows of a dataset, oldest first; those of one writing by ``zarr_url``.
 
     :param wanted: the values that columns of status or step run must have; those that are None may be any.
+    :param status: only rows with this status; not one that was it before its newest.
     :param latest: only the newest row for each step, task and image.
     """
     where = [step_run.c.dataset_id == dataset_id]
@@ -89,10 +127,15 @@ def read_statuses(
         newest = sa.select(sa.func.max(image_status.c.id)).select_from(joined).where(*where)
         newest = newest.group_by(step_run.c.step, step_run.c.task, image_status.c.zarr_url)
         query = query.where(image_status.c.id.in_(newest))
-    return [
-        StatusRecord(*values, dag_id=dag, run_id=run, step=number, task=task, recorded_at=at, merge=0)
-        for *values, dag, run, number, task, at in fetch(connection, query)
-    ]
+    if status is not None:
+        query = query.where(image_status.c.status == status)
+    return [_record(row) for row in fetch(connection, query)]
+
+
+def _record(row: Any) -> StatusRecord:
+    values = dict(zip(_RECORD_COLUMNS, row, strict=True))
+    values["warnings"] = tuple(json.loads(values["warnings"] or "[]"))
+    return StatusRecord(**values)
 
 
 def mean_seconds(connection: sa.Connection, task: str, name: str | None) -> float | None:

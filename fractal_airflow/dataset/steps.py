@@ -1,26 +1,34 @@
-"""Step runs: which versions a step of a DAG run has made, so that merging it again changes nothing twice."""
+"""Step runs: what a step of a DAG run was asked, and which merges and versions are its own."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.records import StepRun
-from fractal_airflow.dataset.schema import dataset_version, image, step_run
+from fractal_airflow.dataset.bulk import among
+from fractal_airflow.dataset.records import StepCall, StepRun
+from fractal_airflow.dataset.rows import storable
+from fractal_airflow.dataset.schema import dataset, dataset_version, image, step_run
 from fractal_airflow.dataset.versions import Head
+
+
+def same_step_run(head: Head, step: StepRun) -> sa.ColumnElement[bool]:
+    """The condition that a row of the table is this step run's. The task may have become another."""
+    return sa.and_(
+        step_run.c.dataset_id == head.id,
+        step_run.c.dag_id == step.dag_id,
+        step_run.c.run_id == step.run_id,
+        step_run.c.step == step.step,
+    )
 
 
 def step_run_id(connection: sa.Connection, head: Head, step: StepRun) -> int:
     """The id of this step run, which is added if it is new. Call it under the dataset's lock."""
-    found = connection.execute(
-        sa.select(step_run.c.id, step_run.c.task).where(
-            step_run.c.dataset_id == head.id,
-            step_run.c.dag_id == step.dag_id,
-            step_run.c.run_id == step.run_id,
-            step_run.c.step == step.step,
-        )
-    ).first()
+    query = sa.select(step_run.c.id, step_run.c.task).where(same_step_run(head, step))
+    found = connection.execute(query).first()
     if found is None:
         values = {"dag_id": step.dag_id, "run_id": step.run_id, "step": step.step, "task": step.task}
         insert = sa.insert(step_run).values(dataset_id=head.id, **values)
@@ -28,6 +36,46 @@ def step_run_id(connection: sa.Connection, head: Head, step: StepRun) -> int:
     if found.task != step.task:  # the workflow was edited, and the run cleared
         connection.execute(sa.update(step_run).where(step_run.c.id == found.id).values(task=step.task))
     return int(found.id)
+
+
+def record_call(connection: sa.Connection, own_id: int, call: StepCall) -> None:
+    """Tell what a step run is asked to do from now on."""
+    connection.execute(
+        sa.update(step_run)
+        .where(step_run.c.id == own_id)
+        .values(
+            package=storable(call.package),
+            version=storable(call.version),
+            name=storable(call.name),
+            arguments=json.dumps(call.arguments),
+            fingerprint=storable(call.fingerprint),
+            resource=storable(call.resource),
+            started_at=datetime.now(UTC),
+            ended_at=None,
+        )
+    )
+
+
+def count_merge(
+    connection: sa.Connection, head: Head, own_ids: Collection[int], *, announce: bool = False
+) -> int:
+    """Count one more merge into the dataset, the newest of these step runs, and return its number.
+
+    Call it under the dataset's lock, once a transaction.
+    """
+    number = head.merges + 1
+    counted = {"merges": number, "announced": number} if announce else {"merges": number}
+    connection.execute(sa.update(dataset).where(dataset.c.id == head.id).values(counted))
+    own = among(connection, step_run.c.id, own_ids)
+    connection.execute(sa.update(step_run).where(own).values(merge=number, ended_at=datetime.now(UTC)))
+    return number
+
+
+def step_runs_after(head: Head, version: int) -> sa.Select[tuple[int]]:
+    """The step runs that made later versions than this one."""
+    own = dataset_version.c.step_run_id
+    query = sa.select(own).where(dataset_version.c.dataset_id == head.id, dataset_version.c.version > version)
+    return query.where(own.is_not(None)).distinct()
 
 
 def merge_base(connection: sa.Connection, head: Head, own_id: int) -> tuple[int, frozenset[str]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from fractal_airflow.collector import collector_paused
 from fractal_airflow.dataset import datasets, versions
+from fractal_airflow.dataset.conflicts import refuse_conflict
 from fractal_airflow.dataset.records import (
     Dataset,
     Diff,
@@ -22,9 +24,10 @@ from fractal_airflow.dataset.records import (
 from fractal_airflow.dataset.rows import to_images
 from fractal_airflow.dataset.run_history import RunHistory
 from fractal_airflow.dataset.schema import dataset
-from fractal_airflow.dataset.statuses import write_statuses
-from fractal_airflow.dataset.steps import merge_base, step_run_id
+from fractal_airflow.dataset.statuses import discard_results, write_statuses
+from fractal_airflow.dataset.steps import count_merge, merge_base, step_run_id, step_runs_after
 from fractal_airflow.dataset.versions import Head
+from fractal_airflow.dataset.writes import find_writes, record_writes
 from fractal_airflow.exceptions import DatasetError
 from fractal_airflow.fractal.dataset_file import DatasetFile, dump_dataset, parse_dataset
 from fractal_airflow.fractal.images import Image, dump_image
@@ -126,7 +129,7 @@ class DatasetStore(RunHistory):
         """The newest version, its image list, and the number of merges so far, all of the same moment."""
         with self._reading() as connection:
             head = datasets.require(connection, name)
-            return Snapshot(head.version, _images(connection, head), 0)
+            return Snapshot(head.version, _images(connection, head), head.merges)
 
     def merge(
         self,
@@ -145,6 +148,12 @@ class DatasetStore(RunHistory):
         as no other has merged since; else from the newest list, knowing what the step has removed already.
 
         :param change: may raise: then nothing is written, and its error goes through.
+        :param statuses: of the images that the step worked on.
+        :param selected_at: the ``mark`` of the snapshot that they were selected from.
+        :param version: the version of that snapshot.
+        :param announce: whether the caller announces what has changed since the last time.
+        :raises DatasetConflictError: if another run, a restore or an import has changed images of this step
+            since then, as far as ``selected_at`` and ``version`` are given: then nothing is written, either.
         """
         with self._writing() as connection:
             head = datasets.require(connection, name, lock=True)
@@ -157,8 +166,16 @@ class DatasetStore(RunHistory):
                 after = change(list(before), removed)
                 placed = versions.place(after, list(zip(rows, before, strict=True)), newest, head)
                 merged = versions.write_version(connection, head, newest, placed, "merged", own_id)
-                write_statuses(connection, own_id, statuses)
-                return merged
+                inputs = {status.zarr_url for status in statuses}
+                writes = find_writes(before, after, inputs, merged)
+                refuse_conflict(
+                    connection, head, step, inputs | writes.keys(), selected_at=selected_at, version=version
+                )
+                number = count_merge(connection, head, [own_id], announce=announce)
+                write_statuses(connection, own_id, statuses, number)
+                record_writes(connection, own_id, writes, number)
+        written = sum(kind != "removed" for kind in writes.values())
+        return replace(merged, merge=number, since=head.announced, written=written)
 
     # Versions
 
@@ -181,6 +198,8 @@ class DatasetStore(RunHistory):
     def restore(self, name: str, version: int) -> int:
         """Make an earlier image list the newest again, as a new version, whose number it returns.
 
+        What the steps computed that had changed the list since does not stand any more.
+
         :raises DatasetNotFoundError: if the dataset has no such version.
         """
         with self._writing() as connection:
@@ -188,6 +207,7 @@ class DatasetStore(RunHistory):
             datasets.check_version(head, version)
             newest = versions.read_rows(connection, head)
             rows = versions.read_rows(connection, head, version)
+            discard_results(connection, step_runs_after(head, version))
             return versions.write_version(connection, head, newest, rows, "restored").version
 
 

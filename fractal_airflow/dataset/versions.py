@@ -23,7 +23,7 @@ _COLUMNS = ("dataset_id", "position", "zarr_url", "origin", "attributes", "types
 
 @dataclass(slots=True, frozen=True)
 class Head:
-    """A dataset's own row: its newest version, and the position that its next new image gets."""
+    """A dataset's own row: its newest version, the position that its next new image gets, its merges."""
 
     id: int
     name: str
@@ -32,6 +32,8 @@ class Head:
     next_position: int
     created_at: datetime
     updated_at: datetime
+    merges: int
+    announced: int
 
 
 def in_version(version: int) -> sa.ColumnElement[bool]:
@@ -70,6 +72,15 @@ def compare(connection: sa.Connection, head: Head, a: int, b: int) -> Diff:
             zip(to_images(row for row, _ in changed), to_images(row for _, row in changed), strict=True)
         ),
     )
+
+
+def changed_urls(connection: sa.Connection, head: Head, version: int) -> set[str]:
+    """The images that this version added, removed or changed against the one before."""
+    columns = [image.c[name] for name in ImageRow._fields[2:]]
+    query = sa.select(*columns).where(image.c.dataset_id == head.id)
+    ended = set(fetch(connection, query.where(image.c.version_to == version)))
+    begun = set(fetch(connection, query.where(image.c.version_from == version)))
+    return {url for url, *_ in ended ^ begun}
 
 
 def place(

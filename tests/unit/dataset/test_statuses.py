@@ -16,7 +16,20 @@ A, B = f"{ZARR_DIR}/a", f"{ZARR_DIR}/b"
 def test_a_status_comes_back_whole(store: DatasetStore) -> None:
     plate(store, "a")
     started = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=2)))
-    status = ImageStatus(A, "failed", 7, "/runs/7-log.txt", "2.1.0:ab", "exit code 1", started, 1.5, 250.25)
+    status = ImageStatus(
+        A,
+        "failed",
+        map_index=7,
+        log="/runs/7-log.txt",
+        fingerprint="2.1.0:ab",
+        error="exit code 1",
+        started_at=started,
+        seconds=1.5,
+        max_rss_mb=250.25,
+        try_number=2,
+        warnings=("UserWarning: low contrast", "µ"),
+        computed=True,
+    )
 
     store.record_statuses("plate", step(), [status])
 

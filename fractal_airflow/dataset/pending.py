@@ -1,0 +1,135 @@
+"""Which images a step need not compute again, and which it did not manage: the rules.
+
+A record is what a step run has recorded of an image, once it is no longer submitted. What a step run has
+recorded itself never counts for it: when its select is cleared, it selects the same images again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import sqlalchemy as sa
+
+from fractal_airflow.dataset.bulk import among, fetch
+from fractal_airflow.dataset.records import StepRun
+from fractal_airflow.dataset.schema import image_status, image_write, step_run
+from fractal_airflow.dataset.statuses import FAILED
+from fractal_airflow.dataset.versions import Head
+
+
+def unchanged(connection: sa.Connection, head: Head, step: StepRun, fingerprint: str) -> set[str]:
+    """The images that this step has computed already, and that nothing before it has changed since.
+
+    The newest record of the same step of the same DAG in another run decides: its result stands, it has
+    this fingerprint, and no step that comes before has written the image in a later merge.
+    """
+    stands = sa.and_(image_status.c.computed, image_status.c.fingerprint == fingerprint)
+    records = _newest(connection, _other_runs(connection, head, step), stands)
+    if records:
+        for url in _rewritten(connection, head, step, records):
+            records.pop(url, None)
+    return set(records)
+
+
+def failed_before(connection: sa.Connection, head: Head, step: StepRun) -> set[str]:
+    """The images whose newest record of this step in another run has failed, with no result that stands."""
+    runs = _other_runs(connection, head, step)
+    ever = sa.select(sa.exists().where(among(connection, image_status.c.step_run_id, runs), FAILED))
+    return set(_newest(connection, runs, FAILED)) if connection.scalar(ever) else set()
+
+
+def failed_in_run(
+    connection: sa.Connection, head: Head, dag_id: str, run_id: str, before_step: int
+) -> set[str]:
+    """The images that failed at a step of this run before this one, with no result that stands."""
+    query = sa.select(image_status.c.zarr_url).select_from(image_status.join(step_run)).where(FAILED)
+    mine = (step_run.c.dataset_id == head.id, step_run.c.dag_id == dag_id, step_run.c.run_id == run_id)
+    return {url for (url,) in fetch(connection, query.where(*mine, step_run.c.step < before_step))}
+
+
+def _other_runs(connection: sa.Connection, head: Head, step: StepRun) -> list[int]:
+    """The step runs of the same step of the same DAG in other runs."""
+    same = (step_run.c.dag_id == step.dag_id, step_run.c.step == step.step, step_run.c.run_id != step.run_id)
+    return list(connection.scalars(sa.select(step_run.c.id).where(step_run.c.dataset_id == head.id, *same)))
+
+
+def _newest(
+    connection: sa.Connection, runs: Collection[int], verdict: sa.ColumnElement[bool]
+) -> dict[str, int]:
+    """The images whose newest record in these step runs is as the verdict says, with its merge."""
+    columns = (image_status.c.id, image_status.c.zarr_url, image_status.c.merge, verdict)
+    newest: dict[str, tuple[int, int, bool]] = {}
+    for row_id, url, merge, fits in fetch(connection, sa.select(*columns).where(_recorded(connection, runs))):
+        known = newest.get(url)
+        if known is None or known[0] < row_id:
+            newest[url] = (row_id, merge, fits)
+    return {url: merge for url, (_, merge, fits) in newest.items() if fits}
+
+
+def _recorded(connection: sa.Connection, runs: Collection[int]) -> sa.ColumnElement[bool]:
+    mine = among(connection, image_status.c.step_run_id, runs)
+    return sa.and_(mine, image_status.c.status != "submitted")
+
+
+def _rewritten(
+    connection: sa.Connection, head: Head, step: StepRun, records: Mapping[str, int]
+) -> Iterator[str]:
+    """The images that a step before this one has written after their records.
+
+    In the same DAG, the steps with lower numbers come before. A step of another DAG comes before for the
+    images that it made, and for those that it wrote before this step had recorded them for the first time.
+    (Else two DAGs that edit the same images in place would wake each other for ever.)
+    """
+    oldest = min(records.values())
+    for dag_id, number in _writers(connection, head, step, oldest):
+        writes = _writes(connection, head, dag_id, number, after=oldest)
+        newer = [(url, kind) for url, merge, kind in writes if merge > records.get(url, merge)]
+        if dag_id == step.dag_id:
+            yield from (url for url, _ in newer)
+            continue
+        yield from (url for url, kind in newer if kind == "made")
+        others = {url for url, kind in newer if kind != "made"}
+        if others:
+            first = _first_writes(connection, head, dag_id, number)
+            seen = _first_records(connection, head, step)
+            yield from (url for url in others if first[url] < seen[url])
+
+
+def _writers(connection: sa.Connection, head: Head, step: StepRun, oldest: int) -> list[tuple[str, int]]:
+    """The steps, by DAG and number, that may come before this one and have merged since."""
+    query = sa.select(step_run.c.dag_id, step_run.c.step).distinct()
+    before = sa.or_(step_run.c.dag_id != step.dag_id, step_run.c.step < step.step)
+    query = query.where(step_run.c.dataset_id == head.id, step_run.c.merge > oldest, before)
+    return [(dag_id, number) for dag_id, number in connection.execute(query)]
+
+
+def _writes(
+    connection: sa.Connection, head: Head, dag_id: str, number: int, *, after: int
+) -> Iterator[tuple[str, int, str]]:
+    """What a step of a DAG wrote, in all its runs, by merges after this one."""
+    query = sa.select(image_write.c.zarr_url, image_write.c.merge, image_write.c.kind)
+    query = query.select_from(image_write.join(step_run)).where(
+        step_run.c.dataset_id == head.id,
+        step_run.c.dag_id == dag_id,
+        step_run.c.step == number,
+        step_run.c.merge > after,
+        image_write.c.merge > after,
+    )
+    yield from fetch(connection, query)
+
+
+def _first_writes(connection: sa.Connection, head: Head, dag_id: str, number: int) -> dict[str, int]:
+    first: dict[str, int] = {}
+    for url, merge, _ in _writes(connection, head, dag_id, number, after=0):
+        first[url] = min(merge, first.get(url, merge))
+    return first
+
+
+def _first_records(connection: sa.Connection, head: Head, step: StepRun) -> dict[str, int]:
+    recorded = _recorded(connection, _other_runs(connection, head, step))
+    first: dict[str, int] = {}
+    for url, merge in fetch(
+        connection, sa.select(image_status.c.zarr_url, image_status.c.merge).where(recorded)
+    ):
+        first[url] = min(merge, first.get(url, merge))
+    return first

@@ -1,0 +1,87 @@
+"""What step runs did to images: one row for each image that a step run made, edited or removed.
+
+An image counts as written though its entry in the list stayed as it was: its pixels may not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from fractal_airflow.dataset.bulk import fetch, insert_rows
+from fractal_airflow.dataset.records import ImageWrite, Merged, StepRun, WriteKind
+from fractal_airflow.dataset.schema import image_write, step_run
+from fractal_airflow.dataset.steps import same_step_run
+from fractal_airflow.dataset.versions import Head
+from fractal_airflow.fractal.images import Image
+
+_COLUMNS = ("step_run_id", "zarr_url", "kind", "merge")
+
+
+def find_writes(
+    before: Sequence[Image], after: Iterable[Image], inputs: Container[str], merged: Merged
+) -> dict[str, WriteKind]:
+    """What a change did to which images: it gave a new object to those that it wrote.
+
+    :param before: the images that the change was given.
+    :param inputs: the images that its step worked on: those are edited, others are made.
+    :param merged: what differs from the newest list. Where a step is merged again, its change begins with an
+        older list, and what it does not repeat is undone: that is written, too.
+    """
+    given = {id(one) for one in before}
+    present: set[str] = set()
+    written = list(merged.added + merged.updated)
+    for one in after:
+        present.add(one.zarr_url)
+        if id(one) not in given:
+            written.append(one.zarr_url)
+    writes: dict[str, WriteKind] = {url: "edited" if url in inputs else "made" for url in written}
+    for one in before:
+        if one.zarr_url not in present:
+            writes[one.zarr_url] = "removed"
+    for url in merged.removed:
+        writes[url] = "removed"
+    return writes
+
+
+def record_writes(
+    connection: sa.Connection, own_id: int, writes: Mapping[str, WriteKind], merge: int
+) -> None:
+    """Record what a step run did; what it did to the same images in an earlier merge is replaced."""
+    if not writes:
+        return
+    mine = image_write.c.step_run_id == own_id
+    columns = (image_write.c.zarr_url, image_write.c.kind, image_write.c.merge)
+    rows = {url: (kind, number) for url, kind, number in fetch(connection, sa.select(*columns).where(mine))}
+    if rows:
+        connection.execute(sa.delete(image_write).where(mine))
+    rows.update((url, (kind, merge)) for url, kind in writes.items())
+    insert_rows(connection, image_write, _COLUMNS, ((own_id, url, *rows[url]) for url in sorted(rows)))
+
+
+def read_writes(connection: sa.Connection, head: Head, step: StepRun) -> list[ImageWrite]:
+    """What a step run did, by ``zarr_url``."""
+    query = sa.select(image_write.c.zarr_url, image_write.c.kind).select_from(image_write.join(step_run))
+    query = query.where(same_step_run(head, step)).order_by(image_write.c.zarr_url)
+    return [ImageWrite(*row) for row in fetch(connection, query)]
+
+
+def written_in_run(
+    connection: sa.Connection, head: Head, dag_id: str, run_id: str, before_step: int
+) -> set[str]:
+    """The images that the steps of a run before this one made or edited."""
+    mine = (step_run.c.dag_id == dag_id, step_run.c.run_id == run_id, step_run.c.step < before_step)
+    return _made_or_edited(connection, head, *mine)
+
+
+def written_between(connection: sa.Connection, head: Head, since: int, merge: int) -> set[str]:
+    """The images that were made or edited by the merges after ``since``, up to ``merge``."""
+    numbers = (step_run.c.merge > since, image_write.c.merge > since, image_write.c.merge <= merge)
+    return _made_or_edited(connection, head, *numbers)
+
+
+def _made_or_edited(connection: sa.Connection, head: Head, *where: sa.ColumnElement[bool]) -> set[str]:
+    query = sa.select(image_write.c.zarr_url).select_from(image_write.join(step_run))
+    query = query.where(step_run.c.dataset_id == head.id, *where, image_write.c.kind != "removed")
+    return {url for (url,) in fetch(connection, query)}
