@@ -9,6 +9,8 @@ from typing import Any
 
 from airflow.sdk import DAG, TaskGroup, XComArg
 
+from fractal_airflow.argument_form import argument_params
+from fractal_airflow.chain import add_report, chain_steps, resource_of_steps
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import (
     ResolvedTask,
@@ -17,10 +19,12 @@ from fractal_airflow.fractal import (
     load_workflow,
     resolve_workflow,
 )
+from fractal_airflow.fractal.choice import ImageChoice, OnFailure
 from fractal_airflow.hooks.fractal import LOCAL
+from fractal_airflow.operators.select import WorkflowTasks
 from fractal_airflow.operators.templates import is_template
 from fractal_airflow.run_parameters import check_run_values, run_parameters
-from fractal_airflow.task_group import FractalTaskGroup, as_packages, slug
+from fractal_airflow.task_group import as_packages, slug
 
 WorkflowSource = str | Path | Mapping[str, Any] | Workflow
 
@@ -35,6 +39,11 @@ class FractalWorkflowGroup(TaskGroup):
     :param zarr_dir: (templated) the folder in which tasks make OME-Zarrs.
     :param attribute_filters: (templated) which images of the dataset take part, for the whole run.
     :param type_filters: (templated) the types that the run starts from.
+    :param images: (templated) which images are processed: ``all``; ``pending``, not yet done, or changed since;
+        ``failed``; or ``event``, those of the dataset event that started the run.
+    :param on_failure: (templated) what follows a step with failed images: ``stop``, or ``continue`` without them.
+    :param together: the images that a task needs together where not all are processed, as the attributes that
+        they share, by the task's name or alias: ``{"Calculate Registration": ["plate", "well"]}``.
     :param first_task_index: (templated) the first step to run, counted from 0.
     :param last_task_index: (templated) the last step to run.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
@@ -57,6 +66,9 @@ class FractalWorkflowGroup(TaskGroup):
         zarr_dir: str | None = None,
         attribute_filters: Any = None,
         type_filters: Any = None,
+        images: str | None = None,
+        on_failure: str | None = None,
+        together: Mapping[str, Sequence[str]] | None = None,
         first_task_index: Any = None,
         last_task_index: Any = None,
         resource: str = LOCAL,
@@ -80,15 +92,19 @@ class FractalWorkflowGroup(TaskGroup):
                 zarr_dir=zarr_dir,
                 attribute_filters=attribute_filters,
                 type_filters=type_filters,
+                images=images,
+                on_failure=on_failure,
+                together=together,
                 first_task_index=first_task_index,
                 last_task_index=last_task_index,
-                resources=_resource_of_steps(self.steps, resource, resources),
+                resources=resource_of_steps(self.steps, resource, resources),
                 images_per_batch=images_per_batch,
                 slurm_account=slurm_account,
                 worker_init=worker_init,
                 deferrable=deferrable,
                 retry_failed_tasks=retry_failed_tasks,
             )
+            self.report = add_report(loaded, self.groups)
 
     @property
     def output(self) -> XComArg:
@@ -107,6 +123,13 @@ class FractalDag(DAG):
     :param zarr_dir: (templated) the folder in which tasks make OME-Zarrs; a run can name another one.
     :param attribute_filters: (templated) which images take part; a run can choose others.
     :param type_filters: (templated) the types that a run starts from; a run can choose others.
+    :param images: which images are processed: ``all``; ``pending``, not yet done, or changed since; ``failed``; or
+        ``event``, those of the dataset event that started the run. A run can choose otherwise.
+    :param on_failure: what follows a step with failed images: ``stop``, or ``continue`` without them. A run can
+        choose otherwise.
+    :param together: the images that a task needs together where not all are processed, as the attributes that
+        they share, by the task's name or alias: ``{"Calculate Registration": ["plate", "well"]}``.
+    :param arguments_form: whether the tasks' arguments are run parameters, too, with a form.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
     :param resources: where the units of single tasks run, by the task's name or alias, in place of ``resource``.
     :param images_per_batch: images a mapped task instance; default: chosen by the resource.
@@ -130,6 +153,10 @@ class FractalDag(DAG):
         zarr_dir: str | None = None,
         attribute_filters: Mapping[str, Any] | str | None = None,
         type_filters: Mapping[str, Any] | str | None = None,
+        images: ImageChoice = "all",
+        on_failure: OnFailure = "stop",
+        together: Mapping[str, Sequence[str]] | None = None,
+        arguments_form: bool = True,
         resource: str = LOCAL,
         resources: Mapping[str, str] | None = None,
         images_per_batch: int | None = None,
@@ -147,6 +174,8 @@ class FractalDag(DAG):
             "zarr_dir": zarr_dir,
             "attribute_filters": attribute_filters,
             "type_filters": type_filters,
+            "images": images,
+            "on_failure": on_failure,
         }
         of_jobs: dict[str, Any] = {"slurm_account": slurm_account, "worker_init": worker_init}
         known = "{{ params.dataset }}" if dataset is None else dataset
@@ -158,7 +187,7 @@ class FractalDag(DAG):
             **start,
             **of_jobs,
         )
-        where = _resource_of_steps(self.steps, resource, resources)
+        where = resource_of_steps(self.steps, resource, resources)
         on_cluster = any(each != LOCAL for each in where)
         run_params = run_parameters(self.steps, dataset=dataset, on_cluster=on_cluster, **start, **of_jobs)
         kwargs = {"description": loaded.description, "doc_md": workflow_docs(loaded, self.steps), **kwargs}
@@ -168,64 +197,19 @@ class FractalDag(DAG):
             self.groups = chain_steps(
                 self.steps,
                 **{name: f"{{{{ params.{name} }}}}" for name in run_params},
+                together=together,
+                arguments_form=arguments_form,
                 resources=where,
                 images_per_batch=images_per_batch,
                 deferrable=deferrable,
                 retry_failed_tasks=retry_failed_tasks,
             )
-
-
-def chain_steps(
-    steps: Sequence[ResolvedTask],
-    *,
-    dataset: str | XComArg,
-    zarr_dir: str | None,
-    attribute_filters: Any,
-    type_filters: Any,
-    first_task_index: Any,
-    last_task_index: Any,
-    resources: Sequence[str],
-    **kwargs: Any,
-) -> list[FractalTaskGroup]:
-    """
-    Make a task group for every step; each takes what the one before leaves.
-
-    :param resources: where each step's units run.
-    """
-    groups: list[FractalTaskGroup] = []
-    start = {"zarr_dir": zarr_dir, "attribute_filters": attribute_filters, "run_type_filters": type_filters}
-    for step, resource in zip(steps, resources, strict=True):
-        group = FractalTaskGroup(
-            step,
-            group_id=f"{step.index}_{slug(step.name)}",
-            dataset=groups[-1].output if groups else dataset,
-            **({} if groups else start),
-            step_count=len(steps),
-            first_task_index=first_task_index,
-            last_task_index=last_task_index,
-            resource=resource,
-            **kwargs,
-        )
-        groups.append(group)
-    return groups
-
-
-def _resource_of_steps(
-    steps: Sequence[ResolvedTask], resource: str, resources: Mapping[str, str] | None
-) -> list[str]:
-    """
-    Return where the units of each step run.
-
-    :raises WorkflowError: where ``resources`` names a task that is not in the workflow.
-    """
-    chosen = dict(resources or {})
-    unknown = sorted(set(chosen) - {name for step in steps for name in (step.name, step.task_name)})
-    if unknown:
-        raise WorkflowError(
-            f"resources: the workflow has no task {', '.join(map(repr, unknown))}; "
-            f"its tasks are {', '.join(repr(step.name) for step in steps)}"
-        )
-    return [chosen.get(step.name, chosen.get(step.task_name, resource)) for step in steps]
+            self.report = add_report(loaded, self.groups)
+        if arguments_form:  # after the tasks: each would make a copy of all parameters that are there before
+            self.params.update(argument_params(self.steps))
+        first, *later = [group.select for group in self.groups]
+        tasks = [task_id for task_id in self.task_ids if task_id != self.report.task_id]
+        first.workflow = WorkflowTasks([each.task_id for each in later], tasks, self.report.task_id)
 
 
 def workflow_docs(workflow: Workflow, steps: Sequence[ResolvedTask]) -> str:

@@ -14,10 +14,28 @@ from fractal_airflow.fractal import (
     parse_type_filters,
     workflow_slice,
 )
+from fractal_airflow.fractal.choice import (
+    ImageChoice,
+    OnFailure,
+    parse_image_choice,
+    parse_on_failure,
+    parse_together,
+)
 from fractal_airflow.fractal.json_files import list_problems
 from fractal_airflow.fractal.urls import normalise_url
 from fractal_airflow.operators.slurm_choices import ACCOUNT_PATTERN, parse_account, parse_worker_init
 from fractal_airflow.operators.templates import from_json, is_template
+
+_IMAGE_CHOICES: dict[ImageChoice, str] = {
+    "all": "all",
+    "pending": "pending: not yet done, or changed since",
+    "failed": "failed: those that failed, and what comes of them",
+    "event": "event: those of the dataset event that starts the run",
+}
+_FAILURE_CHOICES: dict[OnFailure, str] = {
+    "stop": "stop: later steps do not run",
+    "continue": "continue: later steps run without the failed images",
+}
 
 
 def run_parameters(
@@ -27,6 +45,8 @@ def run_parameters(
     zarr_dir: str | None,
     attribute_filters: Mapping[str, Any] | str | None,
     type_filters: Mapping[str, Any] | str | None,
+    images: str = "all",
+    on_failure: str = "stop",
     on_cluster: bool = False,
     slurm_account: str | None = None,
     worker_init: str | None = None,
@@ -58,6 +78,22 @@ def run_parameters(
             type=["null", "string"],
             title="Zarr folder",
             description="Absolute path (or s3://…) below which tasks make OME-Zarrs; a known dataset has one.",
+        ),
+        "images": Param(
+            images,
+            type="string",
+            enum=[choice for choice in _IMAGE_CHOICES if choice in ("all", "pending", "failed", images)],
+            values_display=_IMAGE_CHOICES,
+            title="Images",
+            description="Which of the images that pass the filters are processed.",
+        ),
+        "on_failure": Param(
+            on_failure,
+            type="string",
+            enum=list(_FAILURE_CHOICES),
+            values_display=_FAILURE_CHOICES,
+            title="Where images fail",
+            description="What follows a step in which images failed.",
         ),
         "attribute_filters": _filters_param(
             attribute_filters,
@@ -122,6 +158,9 @@ def check_run_values(
     zarr_dir: Any = None,
     attribute_filters: Any = None,
     type_filters: Any = None,
+    images: Any = None,
+    on_failure: Any = None,
+    together: Any = None,
     first_task_index: Any = None,
     last_task_index: Any = None,
     slurm_account: Any = None,
@@ -133,13 +172,22 @@ def check_run_values(
     :param where: the workflow or task, for the message.
     :raises WorkflowError: naming all that is wrong.
     """
-    chosen = {"zarr_dir": zarr_dir, "attribute_filters": attribute_filters, "type_filters": type_filters}
+    chosen = {
+        "zarr_dir": zarr_dir,
+        "attribute_filters": attribute_filters,
+        "type_filters": type_filters,
+        "images": images,
+        "on_failure": on_failure,
+    }
     checks: list[Callable[[], object]] = [
         lambda: _check_dataset(dataset, [name for name, value in chosen.items() if value is not None]),
         lambda: _check_images_per_batch(images_per_batch),
         lambda: _check_zarr_dir(_literal(zarr_dir)),
         lambda: parse_attribute_filters(from_json(_literal(attribute_filters))),
         lambda: parse_type_filters(from_json(_literal(type_filters))),
+        lambda: parse_image_choice(_literal(images)),
+        lambda: parse_on_failure(_literal(on_failure)),
+        lambda: parse_together(together),
         lambda: workflow_slice(step_count, _literal(first_task_index), _literal(last_task_index)),
         lambda: parse_account(_literal(slurm_account)),
         lambda: parse_worker_init(_literal(worker_init)),

@@ -8,11 +8,14 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, XComArg
 
+from fractal_airflow.assets import DATASETS
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import ResolvedTask, TaskPackage, resolve_workflow, workflow_of_task
 from fractal_airflow.fractal.manifest import Half
 from fractal_airflow.hooks.fractal import LOCAL
+from fractal_airflow.operators.arguments import Form
 from fractal_airflow.operators.merge import MergeOutputsOperator
+from fractal_airflow.operators.report_run import ReportedStep
 from fractal_airflow.operators.retries import DEFAULT_RETRIES, FAILED_TASKS_TOO
 from fractal_airflow.operators.run import RunBatchOperator, RunInitOperator, RunNonParallelOperator
 from fractal_airflow.operators.select import SelectImagesOperator
@@ -34,12 +37,19 @@ class FractalTaskGroup(TaskGroup):
     :param meta_parallel: how to run the parallel or compute command, over what the manifest says.
     :param type_filters: types that the step's images must have, besides those that the task asks for.
     :param attribute_filters: (templated) the run's attribute filters, where ``dataset`` is a name.
+    :param images: (templated) which images are processed, where ``dataset`` is a name: ``all``; ``pending``, not
+        yet done; ``failed``; or ``event``, those of the dataset event that started the run.
+    :param on_failure: (templated) what follows a step with failed images, where ``dataset`` is a name: ``stop``,
+        or ``continue`` without them.
+    :param together: attributes that images share which the task needs together, such as ``["plate", "well"]``:
+        where one of them is chosen, all are.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
     :param images_per_batch: images a mapped task instance; default: chosen by the resource.
     :param slurm_account: (templated) the account that jobs on a cluster are charged to.
     :param worker_init: (templated) lines of shell at the beginning of every job on a cluster.
     :param deferrable: whether jobs on a cluster are waited for without a worker slot, by the triggerer.
     :param retry_failed_tasks: whether ``retries`` are also for units whose task failed, not only for lost jobs.
+    :param form: the run parameters that override arguments: ``{"parallel": {argument: parameter}}``.
     :param run_type_filters: (templated) the run's type filters before this step, where ``dataset`` is a name.
     :param step_count: how many steps the workflow has that this one is part of.
     :param first_task_index: (templated) the first of them that runs.
@@ -61,12 +71,16 @@ class FractalTaskGroup(TaskGroup):
         meta_parallel: Mapping[str, Any] | None = None,
         type_filters: Mapping[str, bool] | None = None,
         attribute_filters: Any = None,
+        images: str | None = None,
+        on_failure: str | None = None,
+        together: Sequence[str] = (),
         resource: str = LOCAL,
         images_per_batch: int | None = None,
         slurm_account: str | None = None,
         worker_init: str | None = None,
         deferrable: bool = True,
         retry_failed_tasks: bool = False,
+        form: Mapping[str, Form] | None = None,
         run_type_filters: Any = None,
         step_count: int = 1,
         first_task_index: Any = None,
@@ -97,12 +111,16 @@ class FractalTaskGroup(TaskGroup):
             zarr_dir=zarr_dir,
             attribute_filters=attribute_filters,
             type_filters=run_type_filters,
+            images=images,
+            on_failure=on_failure,
+            together={step.name: together} if together else None,
             first_task_index=first_task_index,
             last_task_index=last_task_index,
             slurm_account=slurm_account,
             worker_init=worker_init,
         )
         self.step = step
+        self.form = dict(form or {})
         self.resource = resource
         self.images_per_batch = images_per_batch
         self._how_to_run = {
@@ -120,18 +138,24 @@ class FractalTaskGroup(TaskGroup):
             select = SelectImagesOperator(
                 task_id="select",
                 step=step,
+                step_number=self.number,
                 dataset=dataset,
                 zarr_dir=zarr_dir,
                 type_filters=run_type_filters,
                 attribute_filters=attribute_filters,
+                images=images,
+                on_failure=on_failure,
+                together=together,
                 arguments={"non_parallel": step.args_non_parallel, "parallel": step.args_parallel},
+                form=self.form,
                 resource=resource,
                 images_per_batch=images_per_batch,
                 step_count=step_count,
                 first_task_index=first_task_index,
                 last_task_index=last_task_index,
-                doc_md="Reads the image list, applies the filters and cuts the images into batches.",
+                doc_md="Reads the image list, chooses the step's images and cuts them into batches.",
             )
+            self.select = select
             self.merge = self._add_run_and_merge(select)
 
     @property
@@ -164,10 +188,20 @@ class FractalTaskGroup(TaskGroup):
             run_task_id=run.task_id,
             step_number=self.number,
             resource=self.resource,
+            outlets=[DATASETS],
             doc_md="Merges what the units returned into the dataset and records each image's status.",
             **self._default_retries(),
         )
         [select, run] >> merge
+        self.reported = ReportedStep(
+            step,
+            self.number,
+            select.task_id,
+            run.task_id,
+            merge.task_id,
+            init.task_id if init else None,
+            self.resource,
+        )
         return merge
 
     def _whole_list_arguments(self, select: SelectImagesOperator) -> dict[str, Any]:
@@ -187,6 +221,7 @@ class FractalTaskGroup(TaskGroup):
         return {
             "command": step.command(half),
             "arguments": step.args_non_parallel if half == "non_parallel" else step.args_parallel,
+            "form": self.form.get(half, {}),
             "step_number": self.number,
             "step_name": step.name,
             "resource": self.resource,

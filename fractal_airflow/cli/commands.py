@@ -34,8 +34,9 @@ _RUN = ActionCommand(
     description="""\
 Runs a workflow in this process, with the very operators of a DAG, on a dataset
 that is made if there is none. Nothing runs where the workflow, an argument or a
-filter is wrong. A step whose unit fails is the last one; what its other units
-returned is kept, and a later run can go on with --first-task-index.
+filter is wrong. A step whose unit fails is the last one, but with --on-failure
+continue; what its other units returned is kept, and a later run can go on with
+--first-task-index, or --process failed.
 
 Shows each step and how far it is. The exit code is 0 where all units of all
 steps succeeded, else 1. Ctrl-C ends the units that run.
@@ -72,6 +73,25 @@ example:
             ("--type-filters",),
             metavar="JSON",
             help="the types that the first step's images have: '{\"is_3D\": true}'",
+        ),
+        Arg(
+            ("--process",),
+            choices=("all", "pending", "failed"),
+            default="all",
+            help="which of the images that pass the filters: all; pending, not yet done or\n"
+            "changed since; or those that failed (default: all)",
+        ),
+        Arg(
+            ("--on-failure",),
+            choices=("stop", "continue"),
+            default="stop",
+            help="after a step with failed images: stop, or continue without them (default: stop)",
+        ),
+        Arg(
+            ("--arguments",),
+            metavar="JSON",
+            help="arguments for this run alone, named as in the trigger form:\n"
+            '\'{"0_project.args_parallel.method": "mean"}\'',
         ),
         Arg(("--first-task-index",), type=int, metavar="N", help="the first step that runs, counted from 0"),
         Arg(("--last-task-index",), type=int, metavar="N", help="the last step that runs, counted from 0"),

@@ -101,7 +101,7 @@ def _announce(plan: dict[str, Any]) -> None:
 def _run_dag(folder: Path, params: dict[str, Any], *, on_cluster: bool) -> str | None:
     """Run the DAG in this process; return what went wrong."""
     _migrate_metadata_database()
-    progress = Progress(params["last_task_index"])
+    progress = Progress()
     # Nobody looks at a terminal that is silent for five minutes, Airflow's own pause before another try.
     tries = {"retries": DEFAULT_RETRIES if on_cluster else 0, "retry_delay": timedelta(seconds=1)}
     dag = dag_of_plan(folder, default_args={**progress.callbacks(), **tries})
@@ -109,7 +109,7 @@ def _run_dag(folder: Path, params: dict[str, Any], *, on_cluster: bool) -> str |
         state = dag.test(run_conf=params).state
     except NothingLeft:
         return progress.error
-    return progress.error or f"The run ended as {state}: see above"
+    return progress.error or (None if state == "success" else f"The run ended as {state}: see above")
 
 
 def _migrate_metadata_database() -> None:

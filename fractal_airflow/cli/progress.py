@@ -30,19 +30,17 @@ _TOLD_IN_A_LINE = (FractalAirflowError, AirflowException, TemplateError, Stopped
 
 
 class NothingLeft(BaseException):
-    """Ends ``dag.test`` after a step that failed, or the last that is to run. Airflow swallows Exceptions."""
+    """Ends ``dag.test`` where somebody has stopped the run. Airflow swallows Exceptions."""
 
 
 class Progress:
     """
     Follows the tasks of a run through their callbacks.
 
-    :param last_index: the last step that runs.
     :ivar error: why the run failed.
     """
 
-    def __init__(self, last_index: int) -> None:
-        self._last_index = last_index
+    def __init__(self) -> None:
         self.error: str | None = None
 
     def callbacks(self) -> dict[str, Callable[[Context], None]]:
@@ -63,10 +61,11 @@ class Progress:
 
     def _succeeded(self, context: Context) -> None:
         task: Any = context["task"]
-        if isinstance(task, MergeOutputsOperator) and task.step.index == self._last_index:
-            raise NothingLeft
         if isinstance(task, SelectImagesOperator):
             (batches,) = context["ti"].xcom_pull(task_ids=[task.task_id])
+            if batches is None:
+                print(f"{task.step.name}: nothing to do, nor in any later step", flush=True)
+                return
             images = counted(sum(len(batch["units"]) for batch in batches), "image")
             what = "a converter, takes no images" if task.step.is_converter else images
             print(f"[{task.step.index + 1}/{task.step_count}] {task.step.name}: {what}", flush=True)
@@ -88,7 +87,7 @@ class Progress:
         # What befell units is told best by the merge, which knows all of the step's.
         if self.error is None and (merge or not isinstance(error, _OF_UNITS)):
             self.error = _text(error)
-        if merge:
+        if isinstance(error, Stopped):
             raise NothingLeft
 
 

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk.exceptions import ParamValidationError
+
+from fractal_airflow.argument_form import argument_params
 from fractal_airflow.cli.datasets import read_json
 from fractal_airflow.cli.environment import run_environment, users_airflow
 from fractal_airflow.cli.output import command
@@ -28,6 +31,7 @@ from fractal_airflow.cli.workflows import parse_packages
 from fractal_airflow.dataset import DatasetStore
 from fractal_airflow.exceptions import DatasetError, DatasetNotFoundError, FractalAirflowError, WorkflowError
 from fractal_airflow.fractal import (
+    ResolvedTask,
     TaskPackage,
     dump_workflow,
     load_workflow,
@@ -36,6 +40,8 @@ from fractal_airflow.fractal import (
     resolve_workflow,
     workflow_slice,
 )
+from fractal_airflow.fractal.choice import parse_image_choice, parse_on_failure
+from fractal_airflow.fractal.json_files import list_problems
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.operators.templates import is_template
 
@@ -76,10 +82,36 @@ def make_plan(args: Any, packages: Sequence[TaskPackage]) -> dict[str, Any]:
             "zarr_dir": args.zarr_dir,
             "attribute_filters": parse_attribute_filters(attribute_filters),
             "type_filters": parse_type_filters(json_option("--type-filters", args.type_filters)),
+            "images": parse_image_choice(args.process),
+            "on_failure": parse_on_failure(args.on_failure),
             "first_task_index": part.start,
             "last_task_index": part.stop - 1,
+            **parse_arguments(steps, json_option("--arguments", args.arguments)),
         },
     }
+
+
+def parse_arguments(steps: Sequence[ResolvedTask], arguments: Any) -> dict[str, Any]:
+    """
+    Return the arguments of a run that are others than the workflow's, by the names of the trigger form.
+
+    :raises WorkflowError: naming every argument that there is not, or whose value breaks its schema.
+    """
+    if not isinstance(arguments, dict | None):
+        raise WorkflowError(f"--arguments: must be a JSON object, not {arguments!r:.80}")
+    form = argument_params(steps)
+    problems = []
+    for name, value in (arguments or {}).items():
+        if name not in form:
+            problems.append(f"{name}: there is no such argument; there are {', '.join(form) or 'none'}")
+            continue
+        try:
+            form[name].resolve(value)
+        except ParamValidationError as error:
+            problems.append(f"{name}: {str(error).partition(chr(10))[0]}")
+    if problems:
+        raise WorkflowError(list_problems("--arguments", problems))
+    return arguments or {}
 
 
 def prepare_dataset(store: DatasetStore, name: str, zarr_dir: str, images_file: str | None) -> None:

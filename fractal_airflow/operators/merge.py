@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from fractal_airflow.collector import collector_paused
 from fractal_airflow.exceptions import (
     ClusterNotReadyError,
+    DatasetConflictError,
     DatasetStoreError,
     FractalAirflowError,
     ImageListError,
@@ -20,6 +22,7 @@ from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.operators.base import FractalOperator
+from fractal_airflow.operators.events import announce
 from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.report import write_report
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
@@ -27,6 +30,7 @@ from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepSt
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
 
+    from fractal_airflow.dataset import Merged
     from fractal_airflow.execution.resource import Resource
     from fractal_airflow.operators.step_units import ReadOutcomes, UnitEnd
 
@@ -53,7 +57,8 @@ class MergeOutputsOperator(FractalOperator):
     """
     Merge the outputs of a step into the dataset, in one transaction, and record each image's status.
 
-    It runs however the units ended. What succeeded is merged first; then it fails, if a unit failed.
+    It runs however the units ended. What succeeded is merged first; then it fails, if a unit failed and the
+    run does not go on without the images that failed.
 
     :param step: the workflow task, resolved against its package.
     :param select_task_id: the task that selected the images.
@@ -85,20 +90,26 @@ class MergeOutputsOperator(FractalOperator):
         self.resource = resource
 
     def execute(self, context: Context) -> RunState:
-        """Return the dataset, its version and the run's filters, for the select of the next step."""
+        """Return the dataset, its version and the run's choices, for the select of the next step."""
         state = self._selected(context)
         run = state["run"]
         if not state["active"]:
             return run
+        after: RunState = {**run, "type_filters": {**run["type_filters"], **self.step.output_types}}
+        if state["idle"]:
+            return after
         batches = self._pull(context, self.select_task_id)
         input_urls = [unit["zarr_url"] for batch in batches for unit in batch["units"]]
         ends = self._unit_ends(context, input_urls)
-        version = self._merge(context, state, input_urls, ends)
         error = failure(self.step.name, [(end.zarr_url or "", end.outcome) for end in ends])
+        goes_on = error is None or run["on_failure"] == "continue"
+        version = self._merge(context, state, input_urls, ends, announced=goes_on)
         write_report(context, self.step, ends, error, merged=True)
-        if error:
+        if error and not goes_on:
             raise error
-        return {**run, "type_filters": {**run["type_filters"], **self.step.output_types}, "version": version}
+        if error:
+            self.log.error("%s\nThe run goes on without the images that failed", error)
+        return {**after, "version": version}
 
     def _selected(self, context: Context) -> StepState:
         """Return what select found, or end without touching the dataset where select did not get that far."""
@@ -106,7 +117,7 @@ class MergeOutputsOperator(FractalOperator):
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.select_task_id], run_ids=[ti.run_id])
         select_state = states.get(ti.run_id, {}).get(self.select_task_id)
         state: StepState = self._pull(context, self.select_task_id, STEP_KEY) or StepState()
-        if "run" in state and (select_state == "success" or not state["active"]):
+        if "run" in state and (select_state == "success" or not state["active"] or state["idle"]):
             return state
         if select_state == "skipped":
             raise AirflowSkipException(f"{self.step.name} was skipped")
@@ -155,40 +166,62 @@ class MergeOutputsOperator(FractalOperator):
         if ended:
             self.log.warning("Cancelled the jobs of task instances that are gone: %s", ", ".join(ended))
 
-    def _merge(self, context: Context, state: StepState, input_urls: list[str], ends: list[UnitEnd]) -> int:
-        from fractal_airflow.dataset import StepRun
+    def _merge(
+        self,
+        context: Context,
+        state: StepState,
+        input_urls: list[str],
+        ends: list[UnitEnd],
+        *,
+        announced: bool,
+    ) -> int:
+        """
+        Merge what the units returned; return the version that the dataset then has.
+
+        :param announced: whether this task ends well, so that Airflow emits the dataset's event.
+        """
+        from fractal_airflow.dataset import NO_IMAGE, StepRun
         from fractal_airflow.operators.step_units import image_statuses
 
         ti = context["ti"]
         store = get_dataset_store()
-        name, zarr_dir = state["run"]["dataset"], state["run"]["zarr_dir"]
+        run = state["run"]
         step_run = StepRun(ti.dag_id, ti.run_id, self.step_number, self.step.task_key)
-        fingerprint = state.get("fingerprint", "")
         with collector_paused():
             results = [end.result() for end in ends]
+        recorded = [NO_IMAGE] if self.step.is_converter else input_urls
+        statuses = partial(image_statuses, recorded, ends, state["fingerprint"])
         try:
             merged = store.merge(
-                name,
+                run["dataset"],
                 step_run,
                 lambda images, already_removed: merge_step(
                     images,
                     results,
-                    zarr_dir=zarr_dir,
+                    zarr_dir=run["zarr_dir"],
                     input_urls=input_urls,
                     output_types=self.step.output_types,
                     already_removed=already_removed,
                 ),
-                image_statuses(input_urls, ends, fingerprint),
+                statuses(),
+                selected_at=run["mark"],
+                version=run["version"],
+                announce=announced,
             )
-        except ImageListError as error:
-            store.record_statuses(name, step_run, image_statuses(input_urls, ends, fingerprint, str(error)))
+        except (ImageListError, DatasetConflictError) as error:
+            store.record_statuses(run["dataset"], step_run, statuses(error=str(error)))
             write_report(context, self.step, ends, error, merged=False)
             raise
+        self._tell(context, run["dataset"], merged, announced=announced)
+        return merged.version
+
+    def _tell(self, context: Context, name: str, merged: Merged, *, announced: bool) -> None:
         self.log.info(
             "Dataset %r is at version %d: %d images added, %d updated, %d removed",
             *(name, merged.version, len(merged.added), len(merged.updated), len(merged.removed)),
         )
-        return merged.version
+        if announced and (merged.written or merged.removed):
+            announce(context, name, merged, self.step.name, self.step_number)
 
     @staticmethod
     def _pull(context: Context, task_id: str, key: str = "return_value") -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fractal_airflow.fractal import ResolvedTask, parse_init_output
+from fractal_airflow.operators.batches import cut_batches, plan_sizes
 from fractal_airflow.operators.run_units import Assignment, RunUnitsOperator
-from fractal_airflow.operators.select import cut_batches, plan_sizes
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, Batch, Unit
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class RunBatchOperator(RunUnitsOperator):
         self.batch = batch
 
     def _assignment(self, context: Context) -> Assignment:
-        return Assignment(self.batch, [{**self.arguments, **unit} for unit in self.batch["units"]])
+        arguments = self._arguments(context)
+        return Assignment(self.batch, [{**arguments, **unit} for unit in self.batch["units"]])
 
 
 class RunNonParallelOperator(RunUnitsOperator):
@@ -49,7 +50,7 @@ class RunNonParallelOperator(RunUnitsOperator):
         (state,) = ti.xcom_pull(task_ids=[self.select_task_id], key=STEP_KEY)
         ((batch,),) = ti.xcom_pull(task_ids=[self.select_task_id])
         zarr_dir = state["run"]["zarr_dir"]
-        arguments = {**self.arguments, "zarr_dir": zarr_dir}
+        arguments = {**self._arguments(context), "zarr_dir": zarr_dir}
         if self.takes_images:
             arguments["zarr_urls"] = [unit["zarr_url"] for unit in batch["units"]]
         return Assignment(batch, [arguments], zarr_dir)

@@ -13,6 +13,7 @@ from airflow.sdk import BaseXCom
 from fractal_airflow.exceptions import ClusterNotReadyError, JobCancelledError, TaskOutputValidationError
 from fractal_airflow.fractal import parse_task_output
 from fractal_airflow.hooks.fractal import LOCAL, FractalHook
+from fractal_airflow.operators.arguments import Form, effective_arguments
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.growth import Growth, grow, read_growth
@@ -44,6 +45,7 @@ class RunUnitsOperator(FractalOperator):
 
     :param command: the command, as an argument list.
     :param arguments: (templated) the arguments that the workflow sets.
+    :param form: the run parameters that override them, by argument.
     :param step_number: the step's place among the steps of the DAG.
     :param step_name: the step's name.
     :param resource: where the units run: the name of an Airflow connection of type ``fractal``, or ``local``.
@@ -61,6 +63,7 @@ class RunUnitsOperator(FractalOperator):
         *,
         command: Sequence[str],
         arguments: dict[str, Any] | None = None,
+        form: Form | None = None,
         step_number: int = 0,
         step_name: str = "",
         resource: str = LOCAL,
@@ -74,6 +77,7 @@ class RunUnitsOperator(FractalOperator):
         super().__init__(retry_policy=retry_policy, **kwargs)
         self.command = list(command)
         self.arguments = arguments or {}
+        self.form = form or {}
         self.step_number = step_number
         self.step_name = step_name
         self.resource = resource
@@ -132,6 +136,10 @@ class RunUnitsOperator(FractalOperator):
         return parse_task_output(output)
 
     # Running
+
+    def _arguments(self, context: Context) -> dict[str, Any]:
+        """Return the arguments of this run: the workflow's, and what its form has changed."""
+        return effective_arguments(self.arguments, self.form, context)
 
     @cached_property
     def _resource(self) -> Resource:
@@ -285,7 +293,8 @@ class RunUnitsOperator(FractalOperator):
                 for index, outcome in enumerate(outcomes)
             ]
         ti = context["ti"]
-        xcom = {"index": assignment.batch["index"], **dump_outcomes(outcomes, end.folder)}
+        about = {"index": assignment.batch["index"], "try": ti.try_number}
+        xcom = {**about, **dump_outcomes(outcomes, end.folder)}
         ti.xcom_push(key=self.xcom_key, value=xcom)
         if end.usage:
             ti.xcom_push(key=USAGE_KEY, value=end.usage)

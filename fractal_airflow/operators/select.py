@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException, DownstreamTasksSkipped
 
+from fractal_airflow.dataset import StepCall, StepRun
 from fractal_airflow.exceptions import FractalAirflowError, WorkflowError
-from fractal_airflow.execution.batching import batch_label, label_prefix
 from fractal_airflow.fractal import (
+    Image,
     ResolvedTask,
     check_step_arguments,
     parse_attribute_filters,
     parse_type_filters,
-    select_images,
-    step_type_filters,
     workflow_slice,
 )
+from fractal_airflow.fractal.choice import parse_image_choice, parse_on_failure
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
+from fractal_airflow.operators.arguments import Form, effective_arguments
 from fractal_airflow.operators.base import FractalOperator
+from fractal_airflow.operators.batches import cut_batches, plan_sizes
+from fractal_airflow.operators.events import event_ranges, started_by_itself
+from fractal_airflow.operators.inputs import StepInputs, fingerprint
 from fractal_airflow.operators.templates import from_json
 from fractal_airflow.operators.xcoms import STEP_KEY, Batch, RunState, StepState, Unit
 
@@ -31,19 +33,51 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from fractal_airflow.dataset import DatasetStore
-    from fractal_airflow.execution.resource import Resource
+    from fractal_airflow.operators.inputs import EventRanges
+
+
+class _Selection(NamedTuple):
+    """What select has found out: for merge, and for itself."""
+
+    state: StepState
+    urls: list[str]
+    images: list[Image]
+
+
+@dataclass(frozen=True)
+class WorkflowTasks:
+    """
+    The tasks of a workflow that is a whole DAG, for its first select: it skips them where none has work to do.
+
+    :param later_selects: the selects of the steps after the first, in order.
+    :param tasks: all tasks but the report.
+    :param report: the last task, which is never skipped.
+    """
+
+    later_selects: Sequence[str]
+    tasks: Sequence[str]
+    report: str
+
+    def without(self, task_id: str) -> list[str]:
+        """Return all tasks but the report and this one."""
+        return [each for each in self.tasks if each != task_id]
 
 
 class SelectImagesOperator(FractalOperator):
     """
-    Read the image list at one version, apply the filters, and return the batches of the step.
+    Read the image list at one version, choose the images of the step, and return its batches.
 
     :param step: the workflow task, resolved against its package.
+    :param step_number: the step's place among the steps of the DAG.
     :param dataset: (templated) a dataset's name, or what the merge of the step before returned.
     :param zarr_dir: (templated) where the tasks write; creates the dataset where the step is a converter.
     :param type_filters: (templated) the run's type filters, where ``dataset`` is a name.
     :param attribute_filters: (templated) the run's attribute filters, where ``dataset`` is a name.
+    :param images: (templated) which images the run processes, where ``dataset`` is a name.
+    :param on_failure: (templated) what follows a step with failures, where ``dataset`` is a name.
     :param arguments: (templated) the step's arguments: ``{"non_parallel": …, "parallel": …}``.
+    :param form: the run parameters that may override them, in the same shape.
+    :param together: attributes that images share which the task needs together, where not all are processed.
     :param step_count: how many steps the workflow has.
     :param first_task_index: (templated) the first step that runs; earlier ones are skipped.
     :param last_task_index: (templated) the last step that runs; later ones are skipped.
@@ -56,6 +90,8 @@ class SelectImagesOperator(FractalOperator):
         "zarr_dir",
         "type_filters",
         "attribute_filters",
+        "images",
+        "on_failure",
         "arguments",
         "first_task_index",
         "last_task_index",
@@ -66,10 +102,15 @@ class SelectImagesOperator(FractalOperator):
         *,
         step: ResolvedTask,
         dataset: Any,
+        step_number: int = 0,
         zarr_dir: str | None = None,
         type_filters: Any = None,
         attribute_filters: Any = None,
+        images: str | None = None,
+        on_failure: str | None = None,
         arguments: dict[str, dict[str, Any]] | None = None,
+        form: dict[str, Form] | None = None,
+        together: Sequence[str] = (),
         step_count: int = 1,
         first_task_index: Any = None,
         last_task_index: Any = None,
@@ -79,43 +120,54 @@ class SelectImagesOperator(FractalOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.step = step
+        self.step_number = step_number
         self.dataset = dataset
         self.zarr_dir = zarr_dir
         self.type_filters = type_filters
         self.attribute_filters = attribute_filters
+        self.images = images
+        self.on_failure = on_failure
         self.arguments = arguments or {}
+        self.form = form or {}
+        self.together = list(together)
         self.step_count = step_count
         self.first_task_index = first_task_index
         self.last_task_index = last_task_index
         self.resource = resource
         self.images_per_batch = images_per_batch
+        self.workflow: WorkflowTasks | None = None
 
     def execute(self, context: Context) -> list[Batch]:
         """Return the batches; what merge must know goes into the XCom ``step``."""
         try:
-            state, batches = self._select()
+            store = get_dataset_store()
+            found = self._select(context, store)
+            batches = self._batches(store, found)
         except FractalAirflowError as error:
             context["ti"].xcom_push(key=STEP_KEY, value=StepState(error=str(error)))
             raise
-        context["ti"].xcom_push(key=STEP_KEY, value=state)
-        if not state["active"]:
-            raise AirflowSkipException(
-                f"Step {self.step.index} is outside the part of the workflow that runs"
-            )
+        context["ti"].xcom_push(key=STEP_KEY, value=found.state)
+        if not found.urls:
+            self._skip(context, store, found)
         return batches
 
-    def _select(self) -> tuple[StepState, list[Batch]]:
+    def _select(self, context: Context, store: DatasetStore) -> _Selection:
         run = self._run_state()
         part = workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
         if self.step.index not in part:
-            return StepState(run=run, active=False), []
-        check_step_arguments(self.step, self.arguments)
-        store = get_dataset_store()
+            return _Selection(StepState(run=run, active=False), [], [])
+        arguments = self._effective(context, self.arguments)
+        check_step_arguments(self.step, arguments)
         run = self._open_dataset(store, run)
-        urls = self._input_urls(store, run)
+        store.settle(run["dataset"], lambda dag_id, run_id: _run_state_of(context, dag_id, run_id))
+        run["version"], images, run["mark"] = store.snapshot(run["dataset"])
+        inputs = self._inputs(context, store, run, arguments, events=_events(context, run))
+        urls = [] if started_by_itself(context) else inputs.urls(images)
         self.log.info("%s: %d images of dataset %r", self.step.name, len(urls), run["dataset"])
-        state = StepState(run=run, active=True, fingerprint=fingerprint(self.step, self.arguments))
-        return state, self._batches(store, run, urls)
+        state = StepState(run=run, active=True, idle=not urls, fingerprint=inputs.fingerprint)
+        if urls:
+            store.submit(run["dataset"], inputs.step_run, self._call(arguments, inputs.fingerprint), urls)
+        return _Selection(state, urls, images)
 
     def _run_state(self) -> RunState:
         if isinstance(self.dataset, dict):
@@ -127,6 +179,8 @@ class SelectImagesOperator(FractalOperator):
             zarr_dir=self.zarr_dir or "",
             type_filters=parse_type_filters(from_json(self.type_filters)),
             attribute_filters=parse_attribute_filters(from_json(self.attribute_filters)),
+            images=parse_image_choice(self.images),
+            on_failure=parse_on_failure(self.on_failure),
         )
 
     def _open_dataset(self, store: DatasetStore, run: RunState) -> RunState:
@@ -135,20 +189,50 @@ class SelectImagesOperator(FractalOperator):
         if not (self.step.is_converter and zarr_dir):
             store.get(name)
         dataset = store.get_or_create(name, zarr_dir) if zarr_dir else store.get(name)
-        return {**run, "zarr_dir": dataset.zarr_dir, "version": dataset.version}
+        return {**run, "zarr_dir": dataset.zarr_dir}
 
-    def _input_urls(self, store: DatasetStore, run: RunState) -> list[str]:
-        if self.step.is_converter:
-            return []
-        run["version"], images = store.snapshot(run["dataset"])
-        type_filters = step_type_filters(
-            run["type_filters"], self.step.input_types, self.step.type_filters, task=self.step.name
+    def _effective(self, context: Context, arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {
+            half: effective_arguments(arguments.get(half) or {}, self.form.get(half, {}), context)
+            for half in self.step.task.halves
+        }
+
+    def _inputs(
+        self,
+        context: Context,
+        store: DatasetStore,
+        run: RunState,
+        arguments: dict[str, dict[str, Any]],
+        *,
+        events: EventRanges,
+    ) -> StepInputs:
+        ti = context["ti"]
+        return StepInputs(
+            store,
+            self.step,
+            StepRun(ti.dag_id, ti.run_id, self.step_number, self.step.task_key),
+            run,
+            fingerprint(self.step, arguments),
+            self.together,
+            events,
         )
-        selected = select_images(images, type_filters, run["attribute_filters"], task=self.step.name)
-        return [image.zarr_url for image in selected]
 
-    def _batches(self, store: DatasetStore, run: RunState, urls: list[str]) -> list[Batch]:
-        units = [Unit(zarr_url=url) for url in urls]
+    def _call(self, arguments: dict[str, Any], digest: str) -> StepCall:
+        package = self.step.package
+        return StepCall(
+            package=package.name,
+            version=package.version,
+            name=self.step.name,
+            arguments=arguments,
+            fingerprint=digest,
+            resource=self.resource,
+        )
+
+    def _batches(self, store: DatasetStore, found: _Selection) -> list[Batch]:
+        if not found.urls:
+            return []
+        run = found.state["run"]
+        units = [] if self.step.is_converter else [Unit(zarr_url=url) for url in found.urls]
         if self.step.type != "parallel":
             # One command gets the whole list: it is one batch, whatever the resource can run at once.
             return cut_batches(units, [len(units)], zarr_dir=run["zarr_dir"])
@@ -161,39 +245,61 @@ class SelectImagesOperator(FractalOperator):
         )
         return cut_batches(units, sizes, zarr_dir=run["zarr_dir"])
 
+    # Steps that have nothing to do
 
-def plan_sizes(
-    count: int,
-    step: ResolvedTask,
-    *,
-    resource: Resource,
-    images_per_batch: int | None,
-    unit_seconds: float | None = None,
-) -> list[int]:
-    """Return how many units each mapped task instance takes."""
-    return resource.plan(
-        count,
-        step.meta_parallel,
-        images_per_batch=images_per_batch,
-        unit_seconds=unit_seconds,
-        max_batches=conf.getint("core", "max_map_length"),
-    )
+    def _skip(self, context: Context, store: DatasetStore, found: _Selection) -> None:
+        """End as skipped; where no later step has anything to do either, skip them all at once."""
+        if not found.state["active"]:
+            reason = f"Step {self.step.index} is outside the part of the workflow that runs"
+        else:
+            run = found.state["run"]
+            reason = f"{self.step.name}: nothing to do for images={run['images']!r}"
+            if self.workflow and self._nothing_follows(context, store, found, self.workflow):
+                self.log.info("%s; nor is there in any later step", reason)
+                raise DownstreamTasksSkipped(tasks=self.workflow.without(self.task_id))
+        raise AirflowSkipException(reason)
+
+    def _nothing_follows(
+        self, context: Context, store: DatasetStore, found: _Selection, workflow: WorkflowTasks
+    ) -> bool:
+        if set(self.dag.task_ids) != {*workflow.tasks, workflow.report}:
+            return False  # the author's own tasks may wait for any of ours
+        part = workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
+        run = _after(found.state["run"], self.step)
+        for task_id in workflow.later_selects:
+            select = cast(SelectImagesOperator, self.dag.get_task(task_id))
+            if select.step.index not in part:
+                continue
+            if select.has_work(context, store, run, found.images):
+                return False
+            run = _after(run, select.step)
+        return True
+
+    def has_work(self, context: Context, store: DatasetStore, run: RunState, images: list[Image]) -> bool:
+        """
+        Tell whether this step would get images, if none of the steps before it got any.
+
+        It is asked of an operator that does not run: the select of the first step asks those of the others.
+        """
+        try:
+            rendered = self.render_template(self.arguments, context, self.get_template_env())
+        except Exception as error:
+            self.log.debug("%s has to find out for itself: %s", self.task_id, error)
+            return True
+        arguments = self._effective(context, rendered)
+        return bool(self._inputs(context, store, run, arguments, events=_events(context, run)).urls(images))
 
 
-def cut_batches(units: Sequence[Unit], sizes: Sequence[int], *, zarr_dir: str) -> list[Batch]:
-    """Cut the units of a step into batches, in order, with the labels that the UI shows."""
-    prefix = label_prefix([unit["zarr_url"] for unit in units], zarr_dir)
-    batches: list[Batch] = []
-    start = 0
-    for index, size in enumerate(sizes):
-        part = list(units[start : start + size])
-        label = batch_label([unit["zarr_url"] for unit in part], prefix)
-        batches.append(Batch(index=index, label=label, units=part))
-        start += size
-    return batches
+def _after(run: RunState, step: ResolvedTask) -> RunState:
+    return {**run, "type_filters": {**run["type_filters"], **step.output_types}}
 
 
-def fingerprint(step: ResolvedTask, arguments: dict[str, dict[str, Any]]) -> str:
-    """Return a digest of what decides a step's result besides its images: package, task, arguments."""
-    what = [step.package.name, step.package.version, step.task_name, arguments]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+def _events(context: Context, run: RunState) -> EventRanges:
+    return event_ranges(context, run["dataset"]) if run["images"] == "event" else ()
+
+
+def _run_state_of(context: Context, dag_id: str, run_id: str) -> str | None:
+    try:
+        return str(context["ti"].get_dagrun_state(dag_id, run_id))
+    except AirflowRuntimeError:
+        return None  # it is not there any more

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fractal_airflow.dataset import ImageStatus
+from fractal_airflow.dataset import NO_IMAGE, ImageStatus
 from fractal_airflow.execution.units import Outcome, UnitError, load_outcomes
 from fractal_airflow.fractal import UnitResult, input_statuses, parse_task_output
+from fractal_airflow.fractal.choice import about, untouched_by_failures
 from fractal_airflow.fractal.merging import UnitStatus
 from fractal_airflow.operators.xcoms import Batch
 
@@ -28,12 +29,16 @@ class UnitEnd:
 
     :param zarr_urls: the images it was given.
     :param whole_list: whether it was one command over all input images, not a unit of one image.
+    :param init_args: what the init half of a compound task gave it.
+    :param try_number: which try of its task instance told how it ended.
     """
 
     zarr_urls: Sequence[str]
     whole_list: bool
     outcome: Outcome
     map_index: int | None = None
+    init_args: Mapping[str, Any] | None = None
+    try_number: int | None = None
 
     @property
     def zarr_url(self) -> str | None:
@@ -54,7 +59,7 @@ class UnitEnd:
 def whole_list_unit(input_urls: Sequence[str], xcom: dict[str, Any] | None, read: ReadOutcomes) -> UnitEnd:
     """Return the one unit of a non-parallel task, of a converter, or of an init half that failed."""
     outcome = load_outcomes(xcom, read_outcomes=read)[0] if xcom else LOST
-    return UnitEnd(input_urls, True, outcome)
+    return UnitEnd(input_urls, True, outcome, try_number=xcom.get("try") if xcom else None)
 
 
 def mapped_units(
@@ -68,7 +73,8 @@ def mapped_units(
         count = len(batch["units"])
         outcomes = load_outcomes(xcom, read_outcomes=read) if xcom else [LOST] * count
         for unit, outcome in zip(batch["units"], outcomes, strict=True):
-            ends.append(UnitEnd([unit["zarr_url"]], False, outcome, batch["index"]))
+            init_args, tries = unit.get("init_args"), xcom.get("try") if xcom else None
+            ends.append(UnitEnd([unit["zarr_url"]], False, outcome, batch["index"], init_args, tries))
     return ends
 
 
@@ -80,24 +86,48 @@ def image_statuses(
     input_urls: Sequence[str], ends: Sequence[UnitEnd], fingerprint: str, error: str | None = None
 ) -> list[ImageStatus]:
     """
-    Return the status of every input image of a step, for the history.
+    Return the status of every input image of a step, for the history; of a converter, that of ``NO_IMAGE``.
 
     :param error: an error of merging: then every image failed with it.
     """
     statuses = input_statuses(input_urls, [UnitResult(end.zarr_url, failed=end.failed) for end in ends])
-    # Of an image with several units, the one that decides its status: a failed one, if there is any.
-    own = {url: end for end in sorted(ends, key=lambda end: end.failed) for url in end.zarr_urls}
-    first_error = error or next((end.outcome.error.message for end in ends if end.outcome.error), None)
+    own = _deciding_ends(input_urls, ends)
+    failed = [end for end in ends if end.failed]
+    stand = set() if error else untouched_by_failures(input_urls, ((e.zarr_url, e.init_args) for e in failed))
+    first_error = error or next((end.outcome.error.message for end in failed if end.outcome.error), None)
     return [
         _image_status(
-            url, statuses[url] if error is None else "failed", own.get(url), fingerprint, first_error
+            url,
+            "failed" if error else statuses[url],
+            own.get(url),
+            fingerprint,
+            first_error,
+            computed=not error and (statuses[url] == "done" or url in stand),
         )
         for url in input_urls
     ]
 
 
+def _deciding_ends(input_urls: Sequence[str], ends: Sequence[UnitEnd]) -> dict[str, UnitEnd]:
+    """Return the unit that decides the status of an image: its own, or one about it; a failed one, if any."""
+    if list(input_urls) == [NO_IMAGE]:
+        return {NO_IMAGE: max(ends, key=lambda end: end.failed)} if ends else {}
+    deciding: dict[str, UnitEnd] = {}
+    for end in sorted(ends, key=lambda end: end.failed):
+        deciding.update(dict.fromkeys(about(None, end.init_args), end))
+    for end in sorted(ends, key=lambda end: end.failed):
+        deciding.update(dict.fromkeys(end.zarr_urls, end))
+    return deciding
+
+
 def _image_status(
-    url: str, status: UnitStatus, end: UnitEnd | None, fingerprint: str, first_error: str | None
+    url: str,
+    status: UnitStatus,
+    end: UnitEnd | None,
+    fingerprint: str,
+    first_error: str | None,
+    *,
+    computed: bool,
 ) -> ImageStatus:
     outcome = end.outcome if end else None
     own_error = outcome.error.message if outcome and outcome.error else None
@@ -111,6 +141,9 @@ def _image_status(
         started_at=_utc(outcome.started_at) if outcome else None,
         seconds=outcome.seconds if outcome else None,
         max_rss_mb=outcome.max_rss_mb if outcome else None,
+        computed=computed,
+        try_number=end.try_number if end else None,
+        warnings=outcome.warnings if outcome else (),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from fractal_airflow.fractal.choice import ImageChoice, OnFailure
+
 STEP_KEY = "step"
 """Under this key select tells merge what the step works on."""
 
@@ -30,19 +32,32 @@ class Batch(TypedDict):
 
 
 class RunState(TypedDict):
-    """What one step leaves to the next: the dataset, and the filters of the run. ``zarr_dir`` may be ""."""
+    """
+    What one step leaves to the next: the dataset, and what was chosen for the run. ``zarr_dir`` may be "".
+
+    ``version`` and ``mark`` say when the image list was read: its version, and how many merges there had been.
+    """
 
     dataset: str
     zarr_dir: str
     type_filters: dict[str, bool]
     attribute_filters: dict[str, list[Any]]
+    images: ImageChoice
+    on_failure: OnFailure
     version: NotRequired[int]
+    mark: NotRequired[int]
 
 
 class StepState(TypedDict):
-    """What select found out, for merge; ``error`` is why it could not go on."""
+    """
+    What select found out, for merge.
+
+    ``active``: whether the step is in the part of the workflow that runs. ``idle``: whether it has nothing to
+    do, since no image is pending, say. ``error``: why select could not go on.
+    """
 
     run: NotRequired[RunState]
     active: NotRequired[bool]
+    idle: NotRequired[bool]
     fingerprint: NotRequired[str]
     error: NotRequired[str]

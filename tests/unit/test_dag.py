@@ -37,7 +37,8 @@ class TestSteps:
         assert edges(dag) == {
             "0_measure.select": {"0_measure.run", "0_measure.merge"},
             "0_measure.run": {"0_measure.merge"},
-            "0_measure.merge": set(),
+            "0_measure.merge": {"report"},
+            "report": set(),
         }
         assert dag.get_task("0_measure.run").is_mapped
 
@@ -67,10 +68,11 @@ class TestSteps:
 
         assert edges(dag)["0_project.merge"] == {"1_measure.select"}
 
-    def test_only_merge_runs_however_the_others_end(self) -> None:
+    def test_only_merge_and_report_run_however_the_others_end(self) -> None:
         rules = {task.task_id: task.trigger_rule for task in dag_of("Project").tasks}
 
         assert rules.pop("0_project.merge") == TriggerRule.ALL_DONE
+        assert rules.pop("report") == TriggerRule.ALL_DONE
         assert set(rules.values()) == {TriggerRule.ALL_SUCCESS}
 
     def test_each_half_gets_its_own_command_arguments_and_meta(self) -> None:
@@ -142,6 +144,9 @@ class TestRunParameters:
             attribute_filters={"well": ["B03"]},
             type_filters={"is_3D": True},
             params={"threshold": 3},
+            images="pending",
+            on_failure="continue",
+            arguments_form=False,
         )
 
         assert dag.params.dump() == {
@@ -149,6 +154,8 @@ class TestRunParameters:
             "zarr_dir": "/data/plate",
             "attribute_filters": {"well": ["B03"]},
             "type_filters": {"is_3D": True},
+            "images": "pending",
+            "on_failure": "continue",
             "first_task_index": 0,
             "last_task_index": 1,
             "threshold": 3,
@@ -237,7 +244,7 @@ class TestComposing:
             first = FractalWorkflowGroup(workflow("Measure"), fake_package(), dataset="plate", group_id="a")
             FractalTaskGroup("Measure", fake_package(), dataset=first.output, group_id="b")
 
-        assert edges(dag)["a.0_measure.merge"] == {"b.select"}
+        assert edges(dag)["a.0_measure.merge"] == {"b.select", "a.report"}
 
     def test_what_is_wrong_with_a_task_is_said_at_once(self) -> None:
         with DAG("composed"), pytest.raises(WorkflowError) as error:

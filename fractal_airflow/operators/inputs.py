@@ -1,0 +1,104 @@
+"""Which images a step gets: those that pass the filters and have not failed, and of them those chosen for the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fractal_airflow.dataset import NO_IMAGE
+from fractal_airflow.fractal import filter_images, select_images, step_type_filters
+from fractal_airflow.fractal.choice import whole_groups, without_failed
+
+if TYPE_CHECKING:
+    from fractal_airflow.dataset import DatasetStore, StepRun
+    from fractal_airflow.fractal import Image, ResolvedTask
+    from fractal_airflow.operators.xcoms import RunState
+
+EventRanges = Iterable[tuple[int, int]]
+"""The merges that the events tell of which a run was started by: after the first number, up to the second."""
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """
+    Chooses the images of one step of a run.
+
+    :param fingerprint: see :func:`fingerprint`.
+    :param together: the attributes that images share which the task needs together.
+    :param events: the merges whose images are chosen, where the run processes those of events.
+    """
+
+    store: DatasetStore
+    step: ResolvedTask
+    step_run: StepRun
+    run: RunState
+    fingerprint: str
+    together: Sequence[str] = ()
+    events: EventRanges = ()
+
+    def urls(self, images: Sequence[Image]) -> list[str]:
+        """
+        Return the images that the step gets; none: it has nothing to do. For a converter, ``NO_IMAGE``.
+
+        :param images: the image list.
+        :raises EmptyImageListError: where all images were chosen, and none passes the filters.
+        """
+        if self.step.is_converter:
+            return self._converter_urls()
+        passing = self._passing(images)
+        failed = self.store.failed_in_run(
+            self.run["dataset"], self.step_run.dag_id, self.step_run.run_id, self.step_run.step
+        )
+        candidates = without_failed(passing, images, failed)
+        return [image.zarr_url for image in self._chosen(candidates)]
+
+    def _passing(self, images: Sequence[Image]) -> list[Image]:
+        attribute_filters = self.run["attribute_filters"]
+        type_filters = step_type_filters(
+            self.run["type_filters"], self.step.input_types, self.step.type_filters, task=self.step.name
+        )
+        if self.run["images"] == "all":
+            return select_images(images, type_filters, attribute_filters, task=self.step.name)
+        return filter_images(images, type_filters, attribute_filters)
+
+    def _converter_urls(self) -> list[str]:
+        """A converter has no images: what it has done, or failed to do, is kept under ``NO_IMAGE``."""
+        choice, name = self.run["images"], self.run["dataset"]
+        if choice == "all":
+            return [NO_IMAGE]
+        if choice == "failed":
+            return [NO_IMAGE] if NO_IMAGE in self.store.failed_before(name, self.step_run) else []
+        done = self.store.unchanged(name, self.step_run, self.fingerprint)
+        return [] if NO_IMAGE in done else [NO_IMAGE]
+
+    def _chosen(self, candidates: Sequence[Image]) -> Sequence[Image]:
+        if self.run["images"] == "all":
+            return candidates
+        if self.run["images"] == "pending":
+            done = self.store.unchanged(self.run["dataset"], self.step_run, self.fingerprint)
+            wanted = {image.zarr_url for image in candidates if image.zarr_url not in done}
+        else:
+            wanted = self._named() | self._made_by_this_run()
+        return whole_groups(wanted, candidates, self.together)
+
+    def _named(self) -> set[str]:
+        """The images that failed before, or that the events tell of."""
+        name = self.run["dataset"]
+        if self.run["images"] == "failed":
+            return self.store.failed_before(name, self.step_run)
+        return {url for since, merge in self.events for url in self.store.written_between(name, since, merge)}
+
+    def _made_by_this_run(self) -> set[str]:
+        """What comes of the images that this run has processed in the steps before."""
+        return self.store.written_in_run(
+            self.run["dataset"], self.step_run.dag_id, self.step_run.run_id, self.step_run.step
+        )
+
+
+def fingerprint(step: ResolvedTask, arguments: dict[str, dict[str, Any]]) -> str:
+    """Return a digest of what decides a step's result besides its images: package, task, arguments."""
+    what = [step.package.name, step.package.version, step.task_name, arguments]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
