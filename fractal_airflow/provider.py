@@ -14,6 +14,7 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [_CONNECTION_TYPE],
         "config": {"fractal_airflow": _CONFIG_SECTION},
         "cli": ["fractal_airflow.cli.get_commands"],
+        "extra-links": ["fractal_airflow.links.UnitLogsLink", "fractal_airflow.links.DatasetLink"],
         "asset-uris": [{"schemes": ["fractal"], "handler": "fractal_airflow.assets.normalise_uri"}],
     }
 

@@ -16,7 +16,7 @@ from fractal_airflow.dataset.records import (
     StepRun,
 )
 from fractal_airflow.dataset.statuses import mean_seconds, read_statuses, write_statuses, write_submitted
-from fractal_airflow.dataset.step_records import read_step_runs
+from fractal_airflow.dataset.step_records import names_of_datasets, read_step_runs
 from fractal_airflow.dataset.steps import count_merge, record_call, step_run_id
 
 
@@ -90,6 +90,11 @@ class RunHistory(ConnectedStore):
         with self._reading() as connection:
             head = datasets.require(connection, name)
             return read_step_runs(connection, head, dag_id, run_id)
+
+    def datasets_of(self, dag_id: str, run_id: str) -> list[str]:
+        """The names of the datasets that a run works on."""
+        with self._reading() as connection:
+            return names_of_datasets(connection, dag_id, run_id)
 
     def writes(self, name: str, step: StepRun) -> list[ImageWrite]:
         """What a step run did to which images."""

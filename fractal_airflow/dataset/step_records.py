@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from fractal_airflow.dataset.bulk import among
 from fractal_airflow.dataset.records import Status, StepRecord, WriteKind
-from fractal_airflow.dataset.schema import dataset_version, image_status, image_write, step_run
+from fractal_airflow.dataset.schema import dataset, dataset_version, image_status, image_write, step_run
 from fractal_airflow.dataset.versions import Head
 
 _CALLED = (
@@ -53,6 +53,13 @@ def read_step_runs(
         )
         for row in rows
     ]
+
+
+def names_of_datasets(connection: sa.Connection, dag_id: str, run_id: str) -> list[str]:
+    """The datasets on which steps of this run have begun."""
+    query = sa.select(dataset.c.name).distinct().join(step_run)
+    query = query.where(step_run.c.dag_id == dag_id, step_run.c.run_id == run_id)
+    return list(connection.scalars(query.order_by(dataset.c.name)))
 
 
 def _counts(

@@ -21,6 +21,7 @@ from fractal_airflow.exceptions import (
 from fractal_airflow.fractal import ResolvedTask, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
+from fractal_airflow.links import DatasetLink
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.events import announce
 from fractal_airflow.operators.failures import failure
@@ -67,6 +68,8 @@ class MergeOutputsOperator(FractalOperator):
     :param step_number: the step's place among the steps of the DAG.
     :param resource: where the units ran.
     """
+
+    operator_extra_links = (DatasetLink(),)
 
     def __init__(
         self,

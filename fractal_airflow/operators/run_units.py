@@ -13,6 +13,7 @@ from airflow.sdk import BaseXCom
 from fractal_airflow.exceptions import ClusterNotReadyError, JobCancelledError, TaskOutputValidationError
 from fractal_airflow.fractal import parse_task_output
 from fractal_airflow.hooks.fractal import LOCAL, FractalHook
+from fractal_airflow.links import DatasetLink, UnitLogsLink
 from fractal_airflow.operators.arguments import Form, effective_arguments
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.failures import failure
@@ -56,6 +57,7 @@ class RunUnitsOperator(FractalOperator):
     """
 
     template_fields: Sequence[str] = ("arguments", "slurm_account", "worker_init")
+    operator_extra_links = (UnitLogsLink(), DatasetLink())
     xcom_key: ClassVar[str] = BaseXCom.XCOM_RETURN_KEY
 
     def __init__(

@@ -21,6 +21,7 @@ from fractal_airflow.fractal import (
 from fractal_airflow.fractal.choice import parse_image_choice, parse_on_failure
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
+from fractal_airflow.links import DatasetLink
 from fractal_airflow.operators.arguments import Form, effective_arguments
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.batches import cut_batches, plan_sizes
@@ -96,6 +97,7 @@ class SelectImagesOperator(FractalOperator):
         "first_task_index",
         "last_task_index",
     )
+    operator_extra_links = (DatasetLink(),)
 
     def __init__(
         self,
