@@ -149,6 +149,17 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": "/data/fractal_reports",
             "default": "",
         },
+        "api_conn_id": {
+            "description": (
+                "Airflow connection (type http: host, port, login, password) to Airflow's own API server, "
+                "through which the report of a run becomes the note of its task. Its user needs the right to "
+                "edit task instances. Empty: no such notes."
+            ),
+            "version_added": "0.3.0",
+            "type": "string",
+            "example": "airflow_api",
+            "default": "",
+        },
         "clean_after_days": {
             "description": (
                 "How many days ago a run must have finished before `airflow fractal clean` removes its folder."

@@ -37,7 +37,11 @@ class Parameters:
         parameter_id = entity_id("parameter", owner.id, *of, name)
         parameter = self._crate.dereference(parameter_id)
         if parameter is None:
-            properties = {"@type": "FormalParameter", "name": name, "additionalType": kind_of(value)}
+            properties: dict[str, Any] = {
+                "@type": "FormalParameter",
+                "name": name,
+                "additionalType": kind_of(value),
+            }
             parameter = self._crate.add(ContextEntity(self._crate, parameter_id, properties=properties))
             owner.append_to("input", parameter)
         properties = {

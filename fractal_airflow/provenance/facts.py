@@ -44,6 +44,7 @@ class StepFacts:
     number: int
     name: str
     task_name: str
+    task_key: str
     package: str
     version: str | None
     type: str
