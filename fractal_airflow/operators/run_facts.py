@@ -46,7 +46,11 @@ class RunTasks:
     @property
     def idle(self) -> bool:
         """Whether all that there was to do is nothing."""
-        return not self.failed and all(self.state(step.select_task_id) == "skipped" for step in self._steps)
+        return not self.failed and all(self.skipped(step) for step in self._steps)
+
+    def skipped(self, step: ReportedStep) -> bool:
+        """Whether a step did nothing. The select that skips all later steps, too, ends well itself."""
+        return self.state(step.select_task_id) == "skipped" or bool(self.selected(step).get("idle"))
 
     def state(self, task_id: str | None) -> str | None:
         """Return the state of a task; None where it has none, or there is no such task."""
@@ -181,7 +185,7 @@ def _step_facts(
 
 def _end(tasks: RunTasks, step: ReportedStep, some_failed: bool) -> StepEnd:
     select = tasks.state(step.select_task_id)
-    if select == "skipped":
+    if tasks.skipped(step):
         return "left out" if tasks.selected(step).get("active") is False else "skipped"
     if select == "failed" or some_failed:
         return "failed"

@@ -16,7 +16,7 @@ WELLS = ("B/03", "B/04", "C/03")
 
 
 def projected(airflow: AirflowHome, *wells: str) -> list[int]:
-    """How often the projection of each well was measured."""
+    """How often the projection of each well was worked on: made, and measured."""
     return [_lines(Path(airflow.url(well) + "_mip", "runs.txt")) for well in wells]
 
 
@@ -42,7 +42,7 @@ class TestPending:
         assert again.states.pop(("report", -1)) == "success"
         assert again.states.pop(("0_make_plate.select", -1)) == "success"
         assert set(again.states.values()) == {"skipped"}
-        assert projected(airflow, "B/03", "B/04") == [1, 1]
+        assert projected(airflow, "B/03", "B/04") == [2, 2]
         assert airflow.store.snapshot("plate") == before
 
     def test_a_new_image_is_computed_at_every_step_and_no_other_is(self, airflow: AirflowHome) -> None:
@@ -54,7 +54,7 @@ class TestPending:
         run = airflow.test_dag("plate", PENDING)
 
         assert run.state == "success", run.log
-        assert projected(airflow, *WELLS) == [1, 1, 1]
+        assert projected(airflow, *WELLS) == [2, 2, 2]
         assert len(airflow.store.images("plate")) == 6
 
     def test_a_changed_argument_computes_its_own_step_and_those_that_use_its_images(
@@ -81,7 +81,7 @@ class TestPending:
 
         assert run.state == "success", run.log
         assert run.state_of("0_project.select") == "skipped"
-        assert projected(airflow, *WELLS) == [2, 2, 2]
+        assert projected(airflow, *WELLS) == [3, 3, 3]
         assert airflow.measured(*WELLS) == [0, 0, 0]
 
     def test_what_failed_is_pending_and_what_was_made_of_the_others_stands(
@@ -94,14 +94,14 @@ class TestPending:
             "plate", {"name": "Project", "args_parallel": broken}, measure(), on_failure="continue"
         )
         first = airflow.test_dag("plate", PENDING)
-        assert (first.state, projected(airflow, *WELLS)) == ("failed", [0, 1, 1])
+        assert (first.state, projected(airflow, *WELLS)) == ("failed", [1, 2, 2])
         mended.touch()
 
         second = airflow.test_dag("plate", PENDING)
 
         assert second.state == "success", second.log
         assert second.labels_of("0_project.run") == ["B/03/0_mip"]
-        assert projected(airflow, *WELLS) == [1, 1, 1]
+        assert projected(airflow, *WELLS) == [3, 2, 2]
 
     def test_a_converter_is_pending_by_its_arguments(self, airflow: AirflowHome) -> None:
         airflow.write_fractal_dag("plate", {"name": "Make Plate", "args_non_parallel": {"wells": ["B/03"]}})
@@ -202,14 +202,14 @@ class TestContinue:
 
         airflow.test_dag("plate", {"on_failure": "continue"})
 
-        assert projected(airflow, *WELLS) == [1, 2, 2]
+        assert projected(airflow, *WELLS) == [3, 4, 4]
 
 
 class TestSeveralRunsAtOnce:
     """Two runs on one dataset: on different images, and on the same."""
 
     def test_the_later_merge_of_the_same_image_fails_and_changes_nothing(self, airflow: AirflowHome) -> None:
-        first, second = airflow.add_images("B/03", "B/04")
+        _, second = airflow.add_images("B/03", "B/04")
         go_on = airflow.home / "go_on"
         airflow.write_fractal_dag("plate", measure(seconds=60, seconds_until=str(go_on)))
         with ThreadPoolExecutor() as threads:
@@ -230,7 +230,7 @@ class TestSeveralRunsAtOnce:
         assert again.state == "success", again.log
 
     def test_runs_that_touch_different_images_both_end_well(self, airflow: AirflowHome) -> None:
-        first, second = airflow.add_images("B/03", "B/04")
+        _, second = airflow.add_images("B/03", "B/04")
         go_on = airflow.home / "go_on"
         airflow.write_fractal_dag(
             "plate",
