@@ -60,6 +60,7 @@ class RunningAirflow:
     home: AirflowHome
     token: str = ""
     components: dict[str, Daemon] = field(default_factory=dict)
+    credentials: Mapping[str, str] | None = None
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG whose file was written just now; return its id."""
@@ -171,25 +172,36 @@ class RunningAirflow:
 
     def _log_in(self) -> bool:
         try:
-            self.token = self.call("GET", "/auth/token")["access_token"]
+            method = "POST" if self.credentials else "GET"
+            self.token = self.call(method, "/auth/token", self.credentials)["access_token"]
         except URLError:
             return False
         return True
 
+    def token_of(self, user: str, password: str) -> str:
+        """Return a token of another user."""
+        body = {"username": user, "password": password}
+        return str(self.call("POST", "/auth/token", body)["access_token"])
+
 
 @contextmanager
-def running_airflow(home: AirflowHome, components: Sequence[str] = COMPONENTS) -> Iterator[RunningAirflow]:
+def running_airflow(
+    home: AirflowHome,
+    components: Sequence[str] = COMPONENTS,
+    credentials: Mapping[str, str] | None = None,
+) -> Iterator[RunningAirflow]:
     """
     Run Airflow's components until the block ends; nothing that they started outlives it.
 
     :param components: such as ``triggerer``; more of one kind are told apart by what follows a hyphen
         and a number: ``triggerer-2``.
+    :param credentials: of the user as whom the API is called; without, all are admins.
     """
     daemons = {name: _daemon(home, name) for name in components}
     try:
         for daemon in daemons.values():
             daemon.start()
-        airflow = RunningAirflow(home, components=daemons)
+        airflow = RunningAirflow(home, components=daemons, credentials=credentials)
         airflow.wait("the API server answers", airflow._log_in)
         yield airflow
     finally:
