@@ -126,8 +126,13 @@ class RunHistory(ConnectedStore):
             head = datasets.require(connection, name)
             return writes.written_in_run(connection, head, dag_id, run_id, before_step)
 
-    def written_between(self, name: str, since: int, merge: int) -> set[str]:
-        """The images that were made or edited after merge number ``since``, up to number ``merge``."""
+    def written_between(
+        self, name: str, since: int, merge: int, *, except_dag_id: str | None = None
+    ) -> set[str]:
+        """The images that were made or edited after merge number ``since``, up to number ``merge``.
+
+        :param except_dag_id: a DAG whose own writes do not count.
+        """
         with self._reading() as connection:
             head = datasets.require(connection, name)
-            return writes.written_between(connection, head, since, merge)
+            return writes.written_between(connection, head, since, merge, except_dag_id)

@@ -75,10 +75,13 @@ def written_in_run(
     return _made_or_edited(connection, head, *mine)
 
 
-def written_between(connection: sa.Connection, head: Head, since: int, merge: int) -> set[str]:
+def written_between(
+    connection: sa.Connection, head: Head, since: int, merge: int, except_dag_id: str | None
+) -> set[str]:
     """The images that were made or edited by the merges after ``since``, up to ``merge``."""
     numbers = (step_run.c.merge > since, image_write.c.merge > since, image_write.c.merge <= merge)
-    return _made_or_edited(connection, head, *numbers)
+    others = () if except_dag_id is None else (step_run.c.dag_id != except_dag_id,)
+    return _made_or_edited(connection, head, *numbers, *others)
 
 
 def _made_or_edited(connection: sa.Connection, head: Head, *where: sa.ColumnElement[bool]) -> set[str]:

@@ -75,21 +75,25 @@ class StepInputs:
         return [] if NO_IMAGE in done else [NO_IMAGE]
 
     def _chosen(self, candidates: Sequence[Image]) -> Sequence[Image]:
-        if self.run["images"] == "all":
+        choice = self.run["images"]
+        if choice == "all":
             return candidates
-        if self.run["images"] == "pending":
-            done = self.store.unchanged(self.run["dataset"], self.step_run, self.fingerprint)
-            wanted = {image.zarr_url for image in candidates if image.zarr_url not in done}
-        else:
-            wanted = self._named() | self._made_by_this_run()
+        wanted = {image.zarr_url for image in candidates}
+        if choice != "pending":
+            wanted &= self._named() | self._made_by_this_run()
+        if choice != "failed" and wanted:
+            # Of what events tell of, too, much may be done already: one run may hear of more than it began with.
+            wanted -= self.store.unchanged(self.run["dataset"], self.step_run, self.fingerprint)
         return whole_groups(wanted, candidates, self.together)
 
     def _named(self) -> set[str]:
-        """The images that failed before, or that the events tell of."""
+        """The images that failed before, or that others have written in what the events tell of."""
         name = self.run["dataset"]
         if self.run["images"] == "failed":
             return self.store.failed_before(name, self.step_run)
-        return {url for since, merge in self.events for url in self.store.written_between(name, since, merge)}
+        dag_id = self.step_run.dag_id
+        written = [self.store.written_between(name, *merges, except_dag_id=dag_id) for merges in self.events]
+        return set().union(*written)
 
     def _made_by_this_run(self) -> set[str]:
         """What comes of the images that this run has processed in the steps before."""
