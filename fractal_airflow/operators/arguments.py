@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ UNCHANGED = "unchanged_value"
 
 UNSET_BY_NULL = "unset_by_null"
 """A key of a run parameter's schema: whether null means that the argument is left out, not that it is null."""
+
+_LAST_EXACT = 2**53
+"""Up to this, a browser has all whole numbers."""
 
 
 def effective_arguments(arguments: Mapping[str, Any], form: Form | None, context: Context) -> dict[str, Any]:
@@ -45,16 +49,19 @@ def effective_arguments(arguments: Mapping[str, Any], form: Form | None, context
     return effective
 
 
-def is_same(one: object, other: object) -> bool:
+def is_same(value: object, default: object) -> bool:
     """
-    Tell whether two values are the same in JSON.
+    Tell whether a value is a default, perhaps as a browser has written it: 1.0 as 1, and 2**60 + 1 rounded.
 
-    A browser writes 1.0 as 1, so these are the same number; True is another value.
+    ``True`` is not 1.
     """
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(is_same, one, other))
-    return one == other
+    if isinstance(value, bool) or isinstance(default, bool):
+        return value is default
+    if isinstance(value, Mapping) and isinstance(default, Mapping):
+        return value.keys() == default.keys() and all(is_same(value[key], default[key]) for key in value)
+    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
+        return len(value) == len(default) and all(map(is_same, value, default))
+    if isinstance(default, int) and _LAST_EXACT < abs(default) < 1e308 and value != default:
+        # As JavaScript writes it: the shortest digits that stand for the nearest number, then noughts.
+        return value == int(Decimal(repr(float(default))))
+    return value == default
