@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fractal_airflow.provenance.crate_values import Parameters, entity_id
 from fractal_airflow.provenance.facts import RunFacts, StepFacts
+from fractal_airflow.provenance.markdown import error_line
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
@@ -309,7 +310,7 @@ def _status(
 def _failures(step: StepFacts) -> str | None:
     if not step.failed:
         return None
-    first = step.failed[0].error.strip().partition("\n")[0]
+    first = error_line(step.failed[0].error)
     if step.is_converter:
         return first
     return f"{step.failed_count} of {step.image_count} images failed. First error: {first}"
@@ -323,7 +324,7 @@ def _counts(step: StepFacts) -> str:
 
 def _versions(run: RunFacts) -> str:
     before, after = run.versions
-    return f", version {before} to {after}" if before is not None and after is not None else ""
+    return f", from version {before} to {after}" if before is not None and after is not None else ""
 
 
 def _version_of(url: str) -> str:

@@ -7,6 +7,9 @@ import re
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&]")
 _BLOCK_START = re.compile(r"^(\d*)([#+\-=.)])")
 _BACKTICKS = re.compile(r"`+")
+LOG_TAIL = "Last lines of "
+"""How the second line of a unit's error begins, where the end of its log follows."""
+
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 
@@ -36,5 +39,17 @@ def one_line(text: str) -> str:
 
 def first_line(text: str, most: int = 300) -> str:
     """Return the first line of a text that has anything in it, cut where it is long."""
-    line = next((each.strip() for each in text.splitlines() if each.strip()), "")
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return cut(next((each.strip() for each in text.splitlines() if each.strip()), ""), most)
+
+
+def error_line(error: str, most: int = 300) -> str:
+    """Return a unit's error as one line: its first, and what the task said last, where the error has that."""
+    first = first_line(error, most)
+    lines = [each.strip() for each in error.splitlines() if each.strip()]
+    says_more = len(lines) > 2 and lines[1].startswith(LOG_TAIL)
+    return cut(f"{first}: {lines[-1]}", most) if says_more else first
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text, without its end where it is long."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

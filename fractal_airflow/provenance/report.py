@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from fractal_airflow.provenance.facts import FailedUnit, RunFacts, StepFacts
-from fractal_airflow.provenance.markdown import code, first_line, link, plain
+from fractal_airflow.provenance.markdown import code, error_line, first_line, link, plain
 
 MOST_FAILURES = 200
 NOTE_LENGTH = 1000
@@ -74,8 +74,9 @@ def _steps(count: int) -> str:
 
 def _versions(run: RunFacts) -> str:
     before, after = run.versions
-    known = before is not None and after is not None
-    return f", version {before} to {after}." if known else "."
+    if before is None or after is None:
+        return "."
+    return f", version {before}." if before == after else f", version {before} to {after}."
 
 
 def _table(steps: Sequence[StepFacts]) -> Iterator[str]:
@@ -130,11 +131,11 @@ def _failures(run: RunFacts) -> Iterator[str]:
 def _failure(run: RunFacts, step: StepFacts, unit: FailedUnit) -> Iterator[str]:
     if unit.zarr_urls:
         more = f" and {len(unit.zarr_urls) - 1} more images" if len(unit.zarr_urls) > 1 else ""
-        yield f"- {code(unit.zarr_urls[0])}{more}: {code(first_line(unit.error))}"
+        yield f"- {code(unit.zarr_urls[0])}{more}: {code(error_line(unit.error))}"
         command = ["airflow", "fractal", "logs", run.dataset, unit.zarr_urls[0], "--step", str(step.number)]
         yield f"  - read its log: {code(shlex.join(command))}"
     else:
-        yield f"- {code(first_line(unit.error))}"
+        yield f"- {code(error_line(unit.error))}"
     if unit.log:
         yield f"  - log file: {code(unit.log)}"
     if unit.link:
@@ -149,7 +150,7 @@ def _history(run: RunFacts, step: StepFacts) -> str:
 def _short_failure(step: StepFacts) -> str:
     if step.error and not step.failed:
         return first_line(step.error)
-    first = first_line(step.failed[0].error) if step.failed else "see the log of its tasks"
+    first = error_line(step.failed[0].error) if step.failed else "see the log of its tasks"
     if step.is_converter or not step.failed_count:
         return first
     counts = f"{step.failed_count} of {step.image_count} images failed"
