@@ -14,6 +14,9 @@ _NULL: JsonSchema = {"type": "null"}
 _FORMATS = frozenset({"multiline", "password", "date", "date-time", "time"})
 """What a form has an input of its own for; any other format is checked by the task."""
 
+_NO_DESCRIPTION = "Missing description"
+"""What Fractal's tools write into the manifest for an argument that its author says nothing of."""
+
 _OF_ANY_TYPE = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "$ref"})
 """Keywords that say something of null, too."""
 
@@ -45,7 +48,7 @@ def form_fields(args_schema: JsonSchema | None) -> Iterator[FormField]:
         return
     required = args_schema.get("required")
     for name, schema in properties.items():
-        if name not in RESERVED:
+        if name not in RESERVED and schema is not False:
             yield _form_field(name, schema, args_schema, isinstance(required, list) and name in required)
 
 
@@ -75,7 +78,7 @@ def _form_field(name: str, schema: object, root: JsonSchema, required: bool) -> 
     return FormField(
         name,
         title if isinstance(title, str) and title else name.replace("_", " ").title(),
-        description if isinstance(description, str) else None,
+        description if isinstance(description, str) and description != _NO_DESCRIPTION else None,
         plain,
         # A default that breaks its own schema is nothing that a form could offer.
         default if accepts(plain, default) else None,
