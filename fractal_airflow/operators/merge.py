@@ -214,6 +214,7 @@ class MergeOutputsOperator(FractalOperator):
         except (ImageListError, DatasetConflictError) as error:
             store.record_statuses(run["dataset"], step_run, statuses(error=str(error)))
             write_report(context, self.step, ends, error, merged=False)
+            context["ti"].xcom_push(key=STEP_KEY, value=StepState(error=str(error)))
             raise
         self._tell(context, run["dataset"], merged, announced=announced)
         return merged.version

@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 from fractal_airflow.fractal.choice import ImageChoice, OnFailure
 
 STEP_KEY = "step"
-"""Under this key select tells merge what the step works on."""
+"""Under this key select tells merge what the step works on; and merge tells the report why it merged nothing."""
 
 INIT_KEY = "init"
 """Under this key the init half of a compound task leaves its outcome: its return value is the batches."""
