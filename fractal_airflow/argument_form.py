@@ -9,7 +9,7 @@ from airflow.sdk import Param
 
 from fractal_airflow.fractal import ResolvedTask
 from fractal_airflow.fractal.arguments import Ignore
-from fractal_airflow.fractal.form_fields import FormField, accepts, form_fields, unchecked
+from fractal_airflow.fractal.form_fields import FormField, accepts, form_fields, or_null, unchecked
 from fractal_airflow.fractal.manifest import HALVES, Half
 from fractal_airflow.fractal.plain_schema import dialect_of
 from fractal_airflow.operators.arguments import UNCHANGED, UNSET_BY_NULL, Form
@@ -74,6 +74,9 @@ def _param(field: FormField, arguments: Mapping[str, Any], *, title: str, sectio
         schema = unchecked()
         if not accepts(schema, value):
             return None
+    if value == "":
+        # Airflow's form would not start a run while a required field is empty, though the text may be.
+        schema = or_null(schema)
     # Airflow checks the schema itself, too, whenever a task starts: the dialect decides how long that takes.
     dialect = {"$schema": dialect_of(schema)}
     about = {"title": title, "section": section, UNCHANGED: value, UNSET_BY_NULL: not field.nullable}

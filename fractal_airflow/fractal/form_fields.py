@@ -72,7 +72,7 @@ def _form_field(name: str, schema: object, root: JsonSchema, required: bool) -> 
         plain = {}
     nullable = "null" in types_of(plain)
     if not (required or nullable):
-        plain = _or_null(plain)
+        plain = or_null(plain)
     plain = _for_people(plain, nullable, notes.get("format"))
     title, description, default = (notes.get(each) for each in ("title", "description", "default"))
     return FormField(
@@ -99,12 +99,14 @@ def _flat(schema: JsonSchema) -> JsonSchema:
     others = [each for each in branches if each != _NULL]
     if set(schema) - {"$defs"} == {"anyOf"} and len(others) == 1:
         defs = {"$defs": schema["$defs"]} if "$defs" in schema else {}
-        return {**(others[0] if len(branches) == 1 else _or_null(others[0])), **defs}
+        return {**(others[0] if len(branches) == 1 else or_null(others[0])), **defs}
     return schema
 
 
-def _or_null(schema: JsonSchema) -> JsonSchema:
+def or_null(schema: JsonSchema) -> JsonSchema:
     """Allow null besides what a schema allows."""
+    if "null" in types_of(schema):
+        return schema
     defs = {"$defs": schema["$defs"]} if "$defs" in schema else {}
     own = {key: value for key, value in schema.items() if key != "$defs"}
     if not _OF_ANY_TYPE.isdisjoint(own):

@@ -196,6 +196,19 @@ class TestFields:
         assert argument_params([found]) == {}
         assert form_of(found) == {"non_parallel": {}, "parallel": {}}
 
+    def test_an_empty_text_does_not_keep_the_form_from_starting_a_run(self, tmp_path: Path) -> None:
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        package = package_of(tmp_path, manifest_of(segment_task(args_schema_parallel=schema)))
+
+        def types(value: str) -> Any:
+            loaded = workflow_of_task("Segment", args_parallel={"name": value})
+            (param,) = argument_params(resolve_workflow(loaded, [package])).values()
+            assert param.resolve() == value
+            return param.schema["type"]
+
+        assert types("a") == "string"
+        assert types("") == ["string", "null"]
+
     def test_a_workflows_value_that_no_field_could_hand_on_has_none(self) -> None:
         arguments = {"output": {"a": (1, 2)}, "note": "a"}
 
