@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from fractal_airflow.provenance.facts import FailedUnit, RunFacts, StepFacts
-from fractal_airflow.provenance.markdown import code, error_line, first_line, link, plain
+from fractal_airflow.provenance.markdown import code, cut, error_line, first_line, link, one_line, plain
 
 MOST_FAILURES = 200
 NOTE_LENGTH = 1000
@@ -117,10 +117,10 @@ def _duration(seconds: float | None) -> str:
 def _failures(run: RunFacts) -> Iterator[str]:
     left = MOST_FAILURES
     for step in run.failed_steps:
-        yield from ("", f"## {step.index}. {plain(step.name)}: {plain(_short_failure(step))}", "")
+        yield from ("", f"## {step.index}. {plain(step.name)}: {_failed_images(step) or 'failed'}", "")
         if step.error:
             where = f" ({link('log in Airflow', step.error_link)})" if step.error_link else ""
-            yield f"- {code(first_line(step.error, most=1000))}{where}"
+            yield f"- {code(cut(one_line(step.error), 1000))}{where}"
         for unit in step.failed[:left]:
             yield from _failure(run, step, unit)
         if len(step.failed) > left:
@@ -130,7 +130,7 @@ def _failures(run: RunFacts) -> Iterator[str]:
 
 def _failure(run: RunFacts, step: StepFacts, unit: FailedUnit) -> Iterator[str]:
     if unit.zarr_urls:
-        more = f" and {len(unit.zarr_urls) - 1} more images" if len(unit.zarr_urls) > 1 else ""
+        more = f" and {len(unit.zarr_urls) - 1} more" if len(unit.zarr_urls) > 1 else ""
         yield f"- {code(unit.zarr_urls[0])}{more}: {code(error_line(unit.error))}"
         command = ["airflow", "fractal", "logs", run.dataset, unit.zarr_urls[0], "--step", str(step.number)]
         yield f"  - read its log: {code(shlex.join(command))}"
@@ -151,10 +151,14 @@ def _short_failure(step: StepFacts) -> str:
     if step.error and not step.failed:
         return first_line(step.error)
     first = error_line(step.failed[0].error) if step.failed else "see the log of its tasks"
+    counts = _failed_images(step)
+    return f"{counts}. First error: {first}" if counts else first
+
+
+def _failed_images(step: StepFacts) -> str:
     if step.is_converter or not step.failed_count:
-        return first
-    counts = f"{step.failed_count} of {step.image_count} images failed"
-    return f"{counts}. First error: {first}"
+        return ""
+    return f"{step.failed_count} of {step.image_count} images failed"
 
 
 def _what_to_do(run: RunFacts) -> Iterator[str]:
