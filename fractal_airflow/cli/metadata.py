@@ -76,14 +76,19 @@ def _command_runs() -> bool:
     """Tell whether an `airflow fractal run` may be running: no Airflow knows of these, but this machine does."""
     if conf.get("fractal_airflow", "dataset_conn_id", fallback=""):
         return True  # on some other machine, that shares the store
-    return any(FOLLOW in _command_line(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    store = f"AIRFLOW__FRACTAL_AIRFLOW__DATASET_FILE={conf.get('fractal_airflow', 'dataset_file')}".encode()
+    return any(_is_command(entry, store) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
 
 
-def _command_line(process: Path) -> list[bytes]:
+def _is_command(process: Path, store: bytes) -> bool:
     try:
-        return (process / "cmdline").read_bytes().split(b"\0")
+        if FOLLOW not in (process / "cmdline").read_bytes().split(b"\0"):
+            return False
+        return store in (process / "environ").read_bytes().split(b"\0")
+    except PermissionError:  # somebody else's: it may be with this store
+        return True
     except OSError:  # it has just ended
-        return []
+        return False
 
 
 def connections_of_type(conn_type: str) -> list[str]:

@@ -18,6 +18,7 @@ from fractal_airflow.dataset import StepRun
 from fractal_airflow.dataset.records import StepCall
 from fractal_airflow.execution.run_folder import batch_folder, open_attempt, run_folder
 from fractal_airflow.execution.units import Work
+from tests.services import dag_calls
 from tests.services.airflow import AirflowHome, RunResult, make_home
 from tests.services.scheduler import RunningAirflow, running_airflow, scheduler_settings
 
@@ -58,12 +59,15 @@ class Site:
     def home(self) -> AirflowHome:
         return self.airflow.home
 
-    def get(self, address: str, user: str | None = "viewer") -> Answer:
-        """Ask the API server; an address may lack the host."""
+    def get(self, address: str, user: str | None = "viewer", *, browser: bool = False) -> Answer:
+        """Ask the API server, as a program does or as a browser; an address may lack the host."""
         base = self.home.settings["AIRFLOW__API__BASE_URL"]
         if user and user not in self.tokens:
             self.tokens[user] = self.airflow.token_of(user, user)
-        headers = {"Authorization": f"Bearer {self.tokens[user]}"} if user else {}
+        headers = {}
+        if user:
+            token = self.tokens[user]
+            headers = {"Cookie": f"_token={token}"} if browser else {"Authorization": f"Bearer {token}"}
         request = Request(address if address.startswith("http") else base + address, headers=headers)
         try:
             with build_opener(NoRedirect).open(request, timeout=60) as response:
@@ -142,6 +146,13 @@ def test_the_buttons_of_other_tasks(site: Site) -> None:
     assert 'href="command/log"' in shown.text
     assert "project_init.py" in log.text
     assert (converter.status, "Make Plate" in converter.text) == (200, True)
+
+
+def test_a_browser_that_is_logged_in_needs_nothing_else(site: Site) -> None:
+    address = site.page("seen", "1/units/0/0")
+
+    assert site.get(address, browser=True).text.startswith("=== ")
+    assert site.get(address, "guest", browser=True).status == 403
 
 
 def test_what_users_have_named_is_shown_as_text(site: Site) -> None:
@@ -255,6 +266,32 @@ def test_units_that_have_no_result_yet_are_shown_as_far_as_they_are(site: Site) 
     assert shown.text.count("<a ") == 1
     assert site.get(f"{address}/0").text == "half of it is done\n"
     assert site.get(f"{address}/1").status == 404
+
+
+def test_what_was_submitted_to_a_run_that_was_killed_has_failed(site: Site) -> None:
+    home = site.home
+    urls = home.add_images("E/03", "E/04", "F/03", "F/04", dataset="killed")
+    call = StepCall("fake-tasks", None, "Measure", {}, "0123", "local")
+    ended = site.runs["seen"].run_id
+    runs = [("seen", ended), ("seen", "deleted"), ("fractal_run", "manual"), ("elsewhere", "manual")]
+    for url, run in zip(urls, runs, strict=True):
+        home.store.submit("killed", StepRun(*run, 7, "fake-tasks/Measure"), call, [url])
+
+    code, out, err = home.call(dag_calls.fractal_command, "history", "killed", "-o", "json").result(60)
+
+    assert (code, err) == (0, "")
+    assert [(row["status"], (row["error"] or "").partition(" before")[0]) for row in json.loads(out)] == [
+        ("failed", "The DAG run ended (failed)"),
+        ("failed", "The DAG run was deleted"),
+        ("failed", "The DAG run was deleted"),
+        ("submitted", ""),  # another Airflow knows better
+    ]
+
+
+def test_the_history_has_the_tries_of_task_instances(site: Site) -> None:
+    records = site.home.store.statuses("seen", run_id=site.runs["seen"].run_id)
+
+    assert {record.try_number for record in records} == {1}
 
 
 def test_what_the_history_knows_is_shown_where_the_folder_is_gone(site: Site) -> None:

@@ -15,6 +15,7 @@ from fractal_airflow.cli.history import MOST_ROWS, cells, print_table
 from fractal_airflow.dataset import ImageStatus, StepRun
 from fractal_airflow.dataset.records import StepCall
 from tests.cli.conftest import Call
+from tests.cli.runs import run
 from tests.services.airflow import AirflowHome
 
 WHEN = datetime(2026, 11, 21, 12, 0, 30, tzinfo=UTC)
@@ -256,6 +257,21 @@ def test_a_resource_that_is_gone_is_named(screen: Screen, call: Call) -> None:
     assert (ended.code, ended.out) == (1, "")
     assert f"The log {path} lies where resource 'old_cluster' runs units" in ended.err
     assert "no Airflow connection 'old_cluster'" in ended.err
+
+
+def test_the_log_of_a_run_on_the_command_line_is_found(airflow: AirflowHome, call: Call) -> None:
+    airflow.add_images("B/03", "B/04")
+    workflow = airflow.write_workflow(
+        "nuclei", {"name": "Measure", "args_parallel": {"fail_for": ["B/04/0"]}}
+    )
+    run(airflow, workflow, code=1)
+
+    ended = call("logs", "plate", "B/04/0")
+
+    assert ended.out.startswith("=== "), ended.err
+    assert ended.out.endswith("B/04/0 is out of focus\n")
+    assert "Step 0 Measure, run manual__" in ended.err
+    assert "B/04/0" not in call("logs", "plate", "B/03/0").out.partition("\n")[2]
 
 
 def test_the_log_of_a_step_without_images_has_no_image(screen: Screen, call: Call) -> None:

@@ -33,6 +33,14 @@ class TestMappedUnits:
         ]
         assert ends[2].outcome.log == "/runs/1/0-log.txt"
 
+    def test_what_the_history_keeps_of_a_unit_comes_along(self) -> None:
+        warned = Outcome("done", warnings=("WARNING: dark",))
+
+        ends = mapped_units(BATCHES[1:], [{**xcom(1, warned), "try": 2}], nothing_to_read)
+
+        (status,) = image_statuses(["/c"], ends, "0123")
+        assert (status.try_number, status.warnings, status.map_index) == (2, ("WARNING: dark",), 1)
+
     def test_units_of_an_instance_without_a_result_are_lost(self) -> None:
         ends = mapped_units(BATCHES, [None, xcom(1, DONE)], nothing_to_read)
 
