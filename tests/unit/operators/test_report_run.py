@@ -15,6 +15,7 @@ from fractal_airflow.dataset import DatasetStore, ImageStatus, StatusRecord, Ste
 from fractal_airflow.fractal.images import Image
 from fractal_airflow.operators.api_note import api_url, note_path
 from fractal_airflow.operators.provenance import write_provenance
+from fractal_airflow.operators.report_file import write_report_file
 from fractal_airflow.operators.report_places import (
     ObjectStorage,
     OfResource,
@@ -96,6 +97,22 @@ class TestProvenance:
         assert isinstance(place_of("/data/zarr", "local"), ThisMachine)
         assert isinstance(place_of("/data/zarr", "cluster"), OfResource)
         assert isinstance(place_of("s3://bucket/zarr", "cluster"), ObjectStorage)
+
+    def test_a_clusters_folder_is_written_by_the_user_whose_jobs_run_there(
+        self, store: DatasetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        extra = f'{{"type": "slurm", "work_dir": "{tmp_path}/runs", "jobs_runner_config": {{}}}}'
+        monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", f'{{"conn_type": "fractal", "extra": {extra}}}')
+        run = a_run(a_step(0, "Segment", resource="cluster"), zarr_dir=f"{tmp_path}/zarr ü")
+
+        first = write_provenance(run, store, "first")
+        second = write_provenance(run, store, "second")
+        report = write_report_file(run, "text")
+
+        assert first == second == f"{tmp_path}/zarr ü/.fractal_airflow/monday"
+        assert Path(second, "report.md").read_text() == "second"
+        assert Path(report).parent == tmp_path / "runs" / "plate" / "monday"
+        assert Path(report).read_text() == "text"
 
     def test_a_folder_with_something_else_in_it_is_left_alone(self, tmp_path: Path) -> None:
         folders = [str(tmp_path / name) for name in ("one", "two")]
