@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -125,10 +127,13 @@ def write_example(home: AirflowHome, name: str, **replace: str) -> None:
     home.write_dag(name, text)
 
 
-def events(scheduler: RunningAirflow, name: str) -> list[dict[str, Any]]:
-    """What Airflow keeps of the events of a dataset."""
-    found = scheduler.call("GET", "/assets/events?order_by=timestamp&limit=100")["asset_events"]
-    return [event["extra"] for event in found if event["extra"]["dataset"] == name]
+def event_extras(home: AirflowHome, name: str = "plate") -> list[dict[str, Any]]:
+    """What Airflow keeps of the events of a dataset, the oldest first."""
+    with closing(sqlite3.connect(home.home / "airflow.db")) as database:
+        extras = [
+            json.loads(extra) for (extra,) in database.execute("select extra from asset_event order by id")
+        ]
+    return [extra for extra in extras if extra["dataset"] == name]
 
 
 def wait_for_runs(scheduler: RunningAirflow, dag_id: str, count: int) -> list[dict[str, Any]]:
@@ -189,34 +194,42 @@ class TestEvents:
 
         assert home.measured("A/01", "B/03", "B/04", "B/05") == [0, 1, 1, 1]
         assert [run["state"] for run in runs] == ["success"] * 4
-        told = events(scheduler, "demo_plate")
+        told = event_extras(home, "demo_plate")
         assert [(event["step_name"], event["dag_ids"]) for event in told] == [
             ("Convert Plate", ["converter"]),
             ("Measure", ["converter", "example_event"]),
         ] * 2
         assert told[2]["added"] == [home.url("B/05")]
 
-    def test_an_event_tells_of_what_a_failed_merge_had_committed(
-        self, scheduler: RunningAirflow, home: AirflowHome
-    ) -> None:
-        home = folder(home, "bad")
-        home.add_images("B/03", "B/04", dataset="bad")
-        home.write_fractal_dag(
-            "stops",
-            {
-                "name": "Measure",
-                "args_parallel": {"fail_for": ["B/04/0"], "fail_until": str(mended(home))},
-            },
-            dataset="bad",
+    def test_an_event_tells_of_what_a_failed_merge_had_committed(self, airflow: AirflowHome) -> None:
+        airflow.add_images("B/03", "B/04")
+        fail = {"fail_for": ["B/04/0"], "fail_until": str(mended(airflow))}
+        airflow.write_fractal_dag("stops", {"name": "Measure", "args_parallel": fail}, images="pending")
+
+        assert airflow.test_dag("stops").state == "failed"
+        assert event_extras(airflow) == []
+        mended(airflow).touch()
+        assert airflow.test_dag("stops").state == "success"
+
+        (event,) = event_extras(airflow)
+        assert (event["since"], event["merge"], event["counts"]) == (
+            0,
+            2,
+            {"added": 0, "updated": 0, "removed": 0},
         )
+        assert airflow.store.written_between("plate", event["since"], event["merge"]) == {
+            airflow.url("B/03"),
+            airflow.url("B/04"),
+        }
 
-        run_id, state = scheduler.run("stops")
-        assert (state, events(scheduler, "bad")) == ("failed", [])
-        mended(home).touch()
-        scheduler.clear("stops", run_id, ("0_measure.run", 0))
+    def test_a_merge_that_changes_nothing_is_no_event(self, airflow: AirflowHome) -> None:
+        airflow.add_images("B/03")
+        airflow.write_fractal_dag("again", {"name": "Measure"}, images="pending")
 
-        (event,) = events(scheduler, "bad")
-        assert (event["since"], event["merge"]) == (0, 2)
+        for _ in range(2):
+            assert airflow.test_dag("again").state == "success"
+
+        assert len(event_extras(airflow)) == 1
 
 
 class TestNights:
@@ -226,36 +239,31 @@ class TestNights:
         datasets = {name: folder(home, name) for name in ("night_a", "night_bad", "night_c", "day")}
         for name, own in datasets.items():
             own.add_images("B/03", "B/04", dataset=name)
-        write_example(home, "example_nightly", **{"poke_interval=10": "poke_interval=1"})
+        write_example(
+            home, "example_nightly", **{"poke_interval=10": "poke_interval=1", 'Param("*"': 'Param("night_*"'}
+        )
         scheduler.unpause("example_nightly_dataset")
 
-        def night() -> dict[str, str]:
-            """Have a night; return the state of each of its datasets, by what the UI shows."""
-            run_id, state = scheduler.run("example_nightly", {"datasets": "night_*"})
+        def night(run_id: str, state: str) -> dict[str, str]:
+            """Return how a night ended, and each of its datasets, by what the UI shows."""
             found = scheduler.instances("example_nightly", run_id).items()
-            return {
-                "": state,
-                **{
-                    each["rendered_map_index"]: each["state"]
-                    for (task, _), each in found
-                    if task == "process"
-                },
-            }
+            process = [each for (task, _), each in found if task == "process"]
+            return {"night": state, **{each["rendered_map_index"]: each["state"] for each in process}}
 
         def measured() -> dict[str, list[int]]:
             return {name: own.measured("B/03", "B/04") for name, own in datasets.items()}
 
+        success = dict.fromkeys(("night", "night_a", "night_bad", "night_c"), "success")
         once = {"night_a": [1, 1], "night_bad": [1, 1], "night_c": [1, 1], "day": [0, 0]}
-        success = {"": "success", "night_a": "success", "night_bad": "success", "night_c": "success"}
 
-        assert night() == {**success, "": "failed", "night_bad": "failed"}, scheduler.logs()
+        scheduler.unpause("example_nightly")  # by its schedule, last night is due
+        (run,) = wait_for_runs(scheduler, "example_nightly", 1)
+        failed = {**success, "night": "failed", "night_bad": "failed"}
+        assert night(run["dag_run_id"], run["state"]) == failed, scheduler.logs()
         assert measured() == once
 
         mended(home).touch()
-        assert night() == success, scheduler.logs()
-        assert measured() == {**once, "night_bad": [1, 2]}
-
-        assert night() == success, scheduler.logs()
+        assert night(*scheduler.run("example_nightly")) == success, scheduler.logs()
         assert measured() == {**once, "night_bad": [1, 2]}
 
 
