@@ -84,6 +84,6 @@ def test_the_example_dags_are_documented_and_import_without_error(airflow: Airfl
 
     dags = load_dags(airflow, PROJECT / "dags")
 
-    examples = {"fractal_demo", "example_compose", "example_event", "example_notify"}
+    examples = {"fractal_demo", "example_compose", "example_event", "example_notify", "example_new_plates"}
     assert set(dags) == {*examples, "example_nightly", "example_nightly_dataset"}
     assert all(dag["docs"] for dag in dags.values())
