@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from fractal_airflow.dataset import NO_IMAGE
 from fractal_airflow.execution.units import Outcome, UnitError, dump_outcomes
 from fractal_airflow.operators.step_units import UnitEnd, image_statuses, mapped_units, whole_list_unit
 from fractal_airflow.operators.xcoms import Batch, Unit
@@ -107,3 +108,30 @@ class TestImageStatuses:
             ("failed", "updated twice"),
             ("failed", "exit code 1"),
         ]
+
+    def test_what_no_failed_unit_of_a_compound_task_is_about_stands(self) -> None:
+        ends = [
+            UnitEnd(["/a_mip"], False, DONE, 0, {"origin": "/a"}),
+            UnitEnd(["/b_mip"], False, FAILED, 1, {"origin": "/b"}),
+        ]
+
+        a, b = image_statuses(["/a", "/b"], ends, "")
+
+        assert (a.status, a.computed, a.seconds) == ("failed", True, 2.0)
+        assert (b.status, b.computed, b.map_index) == ("failed", False, 1)
+
+    def test_nothing_stands_after_an_error_of_merging_or_of_the_whole_list(self) -> None:
+        ends = mapped_units(BATCHES[:1], [xcom(0, DONE, DONE)], nothing_to_read)
+        whole = [whole_list_unit(["/a", "/b"], None, nothing_to_read)]
+
+        assert not any(each.computed for each in image_statuses(["/a", "/b"], ends, "", "updated twice"))
+        assert not any(each.computed for each in image_statuses(["/a", "/b"], whole, ""))
+
+    def test_a_converter_has_the_status_of_no_image(self) -> None:
+        (status,) = image_statuses([NO_IMAGE], [UnitEnd(["/new"], False, DONE, 0)], "f00d")
+        (failed,) = image_statuses(
+            [NO_IMAGE], [UnitEnd(["/x"], False, DONE, 0), UnitEnd(["/y"], False, FAILED, 3)], "f00d"
+        )
+
+        assert (status.zarr_url, status.status, status.computed, status.seconds) == ("", "done", True, 2.0)
+        assert (failed.status, failed.computed, failed.map_index) == ("failed", False, 3)
