@@ -65,9 +65,9 @@ class RunTasks:
         return self._step_state(step.merge_task_id).get("error")
 
     def first_run_state(self) -> dict[str, Any] | None:
-        """Return what the run chose, as its first select that knows it has it."""
-        known = (self._selected[step.number].get("run") for step in self._steps)
-        return next((dict(run) for run in known if run and run.get("zarr_dir")), None)
+        """Return what the run chose, as the first select has it that has read the dataset."""
+        known = [dict(run) for step in self._steps if (run := self._selected[step.number].get("run"))]
+        return next((run for run in known if "version" in run), known[0] if known else None)
 
     def _step_state(self, task_id: str) -> StepState:
         if self._states.get(task_id) in (None, "upstream_failed", "removed"):
@@ -88,7 +88,7 @@ def run_facts(
     ti: Any = context["ti"]
     run = tasks.first_run_state() or {}
     dataset = str(run.get("dataset", ""))
-    records = _records(store, dataset, ti.dag_id, ti.run_id) if run else {}
+    records = _records(store, dataset, ti.dag_id, ti.run_id) if "version" in run else {}
     facts = [_step_facts(ti, store, tasks, dataset, step, records.get(step.number)) for step in steps]
     if tasks.failed and not any(step.end == "failed" for step in facts):
         facts[0] = _not_begun(facts[0])

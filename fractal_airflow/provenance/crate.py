@@ -6,10 +6,16 @@ Images are no entities of it, since a run may have a million: each step has file
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fractal_airflow.provenance.crate_entities import (
+    add_entity,
+    add_file,
+    add_software,
+    how_it_went,
+    iso_time,
+)
 from fractal_airflow.provenance.crate_values import Parameters, entity_id
 from fractal_airflow.provenance.facts import RunFacts, StepFacts
 from fractal_airflow.provenance.markdown import error_line
@@ -95,26 +101,26 @@ def _describe_root(crate: ROCrate, run: RunFacts) -> None:
         f"{run.dataset!r}, whose images are below {run.zarr_dir}."
     )
     root["identifier"] = run_identifier(run.dag_id, run.run_id, run.task_id)
-    root["license"] = _add(crate, "#license", "CreativeWork", _NO_LICENSE)
+    root["license"] = add_entity(crate, "#license", "CreativeWork", _NO_LICENSE)
     if run.reported_at:
-        root["datePublished"] = _time(run.reported_at)
+        root["datePublished"] = iso_time(run.reported_at)
     profiles = [
-        _add(crate, url, "CreativeWork", {"name": name, "version": _version_of(url)})
+        add_entity(crate, url, "CreativeWork", {"name": name, "version": _version_of(url)})
         for url, name in _PROFILES.items()
     ]
     root["conformsTo"] = profiles
     crate.metadata["conformsTo"] = [{"@id": "https://w3id.org/ro/crate/1.1"}, {"@id": _WORKFLOW_CRATE}]
-    _add_file(crate, REPORT_FILE, "text/markdown", name="What became of the run", about=root)
+    add_file(crate, REPORT_FILE, "text/markdown", name="What became of the run", about=root)
 
 
 def _add_workflow(crate: ROCrate, run: RunFacts, version: str) -> Entity:
-    language = _add(
+    language = add_entity(
         crate,
         "#fractal-workflow",
         "ComputerLanguage",
         {"name": "Fractal workflow", "alternateName": "Fractal"},
     )
-    workflow = _add_file(
+    workflow = add_file(
         crate,
         WORKFLOW_FILE,
         "application/json",
@@ -132,7 +138,7 @@ def _add_workflow(crate: ROCrate, run: RunFacts, version: str) -> Entity:
 def _add_agent(crate: ROCrate, run: RunFacts) -> Entity | None:
     if run.agent is None:
         return None
-    return _add(crate, entity_id("agent", run.agent), "Person", {"name": run.agent})
+    return add_entity(crate, entity_id("agent", run.agent), "Person", {"name": run.agent})
 
 
 def _add_step(
@@ -140,7 +146,7 @@ def _add_step(
 ) -> tuple[Entity, list[Entity], list[Entity]]:
     """Add a step, its tool and its actions; return the ControlAction, and what came in and out."""
     tool = _add_tool(crate, step, workflow)
-    how_to = _add(
+    how_to = add_entity(
         crate,
         f"{WORKFLOW_FILE}#{step.index}",
         "HowToStep",
@@ -154,9 +160,8 @@ def _add_step(
         for half, arguments in (step.arguments or {}).items()
         for name, value in arguments.items()
     ]
-    done = step.end == "done"
-    how_it_went = _status(done, step.error or _failures(step), step.started_at, step.ended_at)
-    action = _add(
+    went = how_it_went(step.end != "failed", step.error or _failures(step), step.started_at, step.ended_at)
+    action = add_entity(
         crate,
         f"#run-of-step-{step.index}",
         "CreateAction",
@@ -167,15 +172,15 @@ def _add_step(
             "object": [*inputs, *values],
             "result": outputs,
             **({"agent": agent} if agent else {}),
-            **how_it_went,
+            **went,
         },
     )
     crate.root_dataset.append_to("mentions", action)
-    control = _add(
+    control = add_entity(
         crate,
         f"#control-of-step-{step.index}",
         "ControlAction",
-        {"name": f"Step {step.index}: {step.name}", "instrument": how_to, "object": action, **how_it_went},
+        {"name": f"Step {step.index}: {step.name}", "instrument": how_to, "object": action, **went},
     )
     return control, inputs, outputs
 
@@ -185,8 +190,8 @@ def _add_tool(crate: ROCrate, step: StepFacts, workflow: Entity) -> Entity:
     known = crate.dereference(identifier)
     if known is not None:
         return known
-    package = _software(crate, step.package, step.version)
-    tool = _add(
+    package = add_software(crate, step.package, step.version)
+    tool = add_entity(
         crate,
         identifier,
         "SoftwareApplication",
@@ -216,8 +221,8 @@ def _add_run(
     ]
     failed = run.failed_steps
     error = "; ".join(f"step {step.index}, {step.name}: {step.error or _failures(step)}" for step in failed)
-    how_it_went = _status(not failed, error, run.started_at, run.ended_at)
-    action = _add(
+    went = how_it_went(not failed, error, run.started_at, run.ended_at)
+    action = add_entity(
         crate,
         "#run",
         "CreateAction",
@@ -229,13 +234,13 @@ def _add_run(
             "result": last_outputs,
             **({"agent": agent} if agent else {}),
             **({"url": run.link} if run.link else {}),
-            **how_it_went,
+            **went,
         },
     )
     crate.root_dataset.append_to("mentions", action)
-    engine, *others = [_software(crate, name, version) for name, version in run.software.items()]
+    engine, *others = [add_software(crate, name, version) for name, version in run.software.items()]
     engine["softwareRequirements"] = others
-    _add(
+    add_entity(
         crate,
         "#engine-run",
         "OrganizeAction",
@@ -245,66 +250,14 @@ def _add_run(
             "object": [control for control, _, _ in steps],
             "result": action,
             **({"agent": agent} if agent else {}),
-            **how_it_went,
+            **went,
         },
     )
     crate.root_dataset.append_to("mentions", crate.dereference("#engine-run"))
 
 
 def _images_file(crate: ROCrate, name: str, how: str, step: StepFacts) -> Entity:
-    return _add_file(crate, name, "text/csv", name=f"Images {how} step {step.index}: {step.name}")
-
-
-def _add_file(
-    crate: ROCrate,
-    file_name: str,
-    encoding_format: str,
-    *,
-    types: Iterable[str] = ("File",),
-    **properties: Any,
-) -> Entity:
-    from rocrate.model.file import File
-
-    properties = {"@type": list(types), "encodingFormat": encoding_format, **properties}
-    if len(properties["@type"]) == 1:
-        (properties["@type"],) = properties["@type"]
-    return crate.add(File(crate, None, file_name, properties=_plain(properties)))
-
-
-def _software(crate: ROCrate, name: str, version: str | None) -> Entity:
-    identifier = entity_id("software", name, version or "")
-    return crate.dereference(identifier) or _add(
-        crate, identifier, "SoftwareApplication", {"name": name, "softwareVersion": version or "unknown"}
-    )
-
-
-def _add(crate: ROCrate, identifier: str, kind: str, properties: Mapping[str, Any]) -> Entity:
-    from rocrate.model.contextentity import ContextEntity
-
-    return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **_plain(properties)}))
-
-
-def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return properties with references in the place of entities."""
-    return {name: _reference(value) for name, value in properties.items()}
-
-
-def _reference(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_reference(each) for each in value]
-    return {"@id": value.id} if hasattr(value, "id") else value
-
-
-def _status(
-    done: bool, error: str | None, started_at: datetime | None, ended_at: datetime | None
-) -> dict[str, Any]:
-    end = "Completed" if done else "Failed"
-    return {
-        "actionStatus": f"http://schema.org/{end}ActionStatus",
-        **({"error": error or "failed"} if not done else {}),
-        **({"startTime": _time(started_at)} if started_at else {}),
-        **({"endTime": _time(ended_at)} if ended_at else {}),
-    }
+    return add_file(crate, name, "text/csv", name=f"Images {how} step {step.index}: {step.name}")
 
 
 def _failures(step: StepFacts) -> str | None:
@@ -329,7 +282,3 @@ def _versions(run: RunFacts) -> str:
 
 def _version_of(url: str) -> str:
     return url.rpartition("/")[2]
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")

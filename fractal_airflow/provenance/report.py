@@ -22,7 +22,7 @@ def render_report(run: RunFacts, warnings: Sequence[str] = ()) -> str:
     lines = [
         f"# {plain(run.workflow_name)}: {_verdict(run)}",
         "",
-        f"Run {code(run.run_id)} of the DAG {code(run.dag_id)} on the dataset {code(run.dataset)}{_versions(run)}",
+        f"Run {code(run.run_id)} of the DAG {code(run.dag_id)}{_dataset(run)}.",
         "",
         *_table(run.steps),
         *_failures(run),
@@ -72,11 +72,13 @@ def _steps(count: int) -> str:
     return f"{count} step{'s' * (count != 1)}"
 
 
-def _versions(run: RunFacts) -> str:
+def _dataset(run: RunFacts) -> str:
+    if not run.dataset:
+        return ""
     before, after = run.versions
-    if before is None or after is None:
-        return "."
-    return f", version {before}." if before == after else f", version {before} to {after}."
+    versions = [str(each) for each in dict.fromkeys((before, after)) if each is not None]
+    known = f", version {' to '.join(versions)}" if versions else ""
+    return f" on the dataset {code(run.dataset)}{known}"
 
 
 def _table(steps: Sequence[StepFacts]) -> Iterator[str]:
