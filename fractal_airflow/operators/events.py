@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 LISTED_IMAGES = 1000
 """An event names the images that changed where they are no more than that; else it only counts them."""
 
-UP_TO_NOW = 2**31 - 1
-"""As the number of a merge: one that no dataset gets to."""
-
 WITHOUT_EVENT = "start it with images='pending', which finds what is new by itself, or with images='all'"
 
 log = logging.getLogger(__name__)
@@ -63,9 +60,9 @@ def event_extra(
     }
 
 
-def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
+def event_ranges(context: Context, name: str, mark: int) -> list[list[int]]:
     """
-    Return the merges of a dataset whose images a run is to process that events started: ``(since, merge)``.
+    Return the merges of a dataset whose images a run is to process that events started: ``[since, merge]``.
 
     It is all since the earliest of the events, up to now. Airflow starts a run with the events that came
     before the scheduler noticed the first of them, and may leave those that came right after to a later run,
@@ -75,6 +72,7 @@ def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
     it would else go on for ever, and so would two of them. Where other assets of the DAG's schedule started
     the run, there is nothing to tell either.
 
+    :param mark: how many merges of the dataset there have been.
     :raises WorkflowError: where no event started the run, or one does not say what changed.
     """
     asset = FractalDataset(name).asset
@@ -86,7 +84,7 @@ def event_ranges(context: Context, name: str) -> list[tuple[int, int]]:
     dag_id = context["ti"].dag_id
     events = context["triggering_asset_events"].get(asset, ())
     since = [_since(event, asset.uri) for event in events if dag_id not in _dag_ids(event)]
-    return [(min(since), UP_TO_NOW)] if since else []
+    return [[min(since), mark]] if since else []
 
 
 def started_by_itself(context: Context) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fractal_airflow.fractal import Image, ResolvedTask
     from fractal_airflow.operators.xcoms import RunState
 
-EventRanges = Iterable[tuple[int, int]]
+EventRanges = Iterable[Sequence[int]]
 """The merges that the events tell of which a run was started by: after the first number, up to the second."""
 
 

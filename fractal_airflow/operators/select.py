@@ -297,7 +297,10 @@ def _after(run: RunState, step: ResolvedTask) -> RunState:
 
 
 def _events(context: Context, run: RunState) -> EventRanges:
-    return event_ranges(context, run["dataset"]) if run["images"] == "event" else ()
+    """Return what the events tell; later steps keep to what the first one found, and to what came of that."""
+    if run["images"] == "event" and "events" not in run:
+        run["events"] = event_ranges(context, run["dataset"], run["mark"])
+    return run.get("events", ())
 
 
 def _run_state_of(context: Context, dag_id: str, run_id: str) -> str | None:

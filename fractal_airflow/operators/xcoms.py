@@ -36,6 +36,8 @@ class RunState(TypedDict):
     What one step leaves to the next: the dataset, and what was chosen for the run. ``zarr_dir`` may be "".
 
     ``version`` and ``mark`` say when the image list was read: its version, and how many merges there had been.
+    ``events`` are the merges that the events tell of which started the run: after the first number of each
+    pair, up to the second.
     """
 
     dataset: str
@@ -46,6 +48,7 @@ class RunState(TypedDict):
     on_failure: OnFailure
     version: NotRequired[int]
     mark: NotRequired[int]
+    events: NotRequired[list[list[int]]]
 
 
 class StepState(TypedDict):

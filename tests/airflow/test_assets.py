@@ -50,7 +50,7 @@ from fractal_airflow.operators.events import event_ranges
 with DAG("listener", schedule=FractalDataset({NAME!r}).asset | FractalDataset("other").asset):
     @task
     def hear():
-        return [since for since, _ in event_ranges(get_current_context(), {NAME!r})]
+        return event_ranges(get_current_context(), {NAME!r}, 6)
     hear()
 """
 
@@ -169,7 +169,7 @@ class TestEvents:
         scheduler.run("announcer", {"dataset": "other"})
         wait_for_runs(scheduler, "listener", 2)
 
-        assert self.heard(scheduler) == [[4], []]
+        assert self.heard(scheduler) == [[[4, 6]], []]
 
     def test_a_dag_processes_what_another_one_changed_and_only_that(
         self, scheduler: RunningAirflow, home: AirflowHome

@@ -20,7 +20,6 @@ from fractal_airflow.dataset.records import Merged
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.operators.events import (
     LISTED_IMAGES,
-    UP_TO_NOW,
     announce,
     event_extra,
     event_ranges,
@@ -125,29 +124,29 @@ class TestAnnouncing:
 
 class TestEventRanges:
     def test_events_are_what_has_changed_since_the_first_of_them(self) -> None:
-        assert event_ranges(context(announced(6), announced(3), announced(5)), "raw") == [(3, UP_TO_NOW)]
+        assert event_ranges(context(announced(6), announced(3), announced(5)), "raw", 9) == [[3, 9]]
 
     def test_other_assets_of_the_schedule_tell_nothing(self) -> None:
-        assert event_ranges(context(announced(6, name="other")), "raw") == []
-        assert event_ranges(context(announced(1, name="other"), announced(6)), "raw") == [(6, UP_TO_NOW)]
+        assert event_ranges(context(announced(6, name="other")), "raw", 9) == []
+        assert event_ranges(context(announced(1, name="other"), announced(6)), "raw", 9) == [[6, 9]]
 
     def test_what_the_dag_itself_has_led_to_counts_for_nothing(self) -> None:
         own = announced(1, by=("consumer",))
         of_another_that_it_started = announced(2, by=("producer", "consumer", "reviewer"))
 
-        assert event_ranges(context(own, of_another_that_it_started), "raw") == []
-        assert event_ranges(context(own, announced(7)), "raw") == [(7, UP_TO_NOW)]
+        assert event_ranges(context(own, of_another_that_it_started), "raw", 9) == []
+        assert event_ranges(context(own, announced(7)), "raw", 9) == [[7, 9]]
 
     def test_a_run_that_no_event_started_is_refused(self) -> None:
         with pytest.raises(WorkflowError, match=r"no event started this run: .*images='pending'"):
-            event_ranges(context(), "raw")
+            event_ranges(context(), "raw", 9)
 
     @pytest.mark.parametrize(
         ("dag_id", "by"), [(None, "made by hand"), ("etl", r"made by task 0_measure.merge of DAG etl")]
     )
     def test_an_event_that_does_not_say_what_changed_is_refused(self, dag_id: str | None, by: str) -> None:
         with pytest.raises(WorkflowError, match=rf"{by}, does not say what changed.*images='pending'"):
-            event_ranges(context(announced(2), event(dag_id=dag_id, from_rest_api=True)), "raw")
+            event_ranges(context(announced(2), event(dag_id=dag_id, from_rest_api=True)), "raw", 9)
 
 
 def test_a_run_is_started_by_itself_where_all_its_events_are_of_its_own_making() -> None:
