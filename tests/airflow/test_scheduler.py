@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote
 
 import pytest
 
@@ -54,6 +56,36 @@ def test_a_whole_workflow(scheduler: RunningAirflow, home: AirflowHome) -> None:
     assert labels == ["B/03/0_mip", "B/04/0_mip"]
     assert (home.data / "plate.zarr/B/03/0_mip/runs.txt").read_text().splitlines()[-1].startswith("5 ")
     assert {record.run_id for record in home.store.statuses("whole")} == {run_id}
+
+
+def test_a_cleared_report_is_made_anew(scheduler: RunningAirflow, home: AirflowHome) -> None:
+    _, failing = home.add_images("B/03", "B/04", dataset="reported")
+    measure = {"name": "Measure", "args_parallel": {"fail_for": ["B/04/0"]}}
+    again = {"name": "Measure", "alias": "Again"}
+    home.write_fractal_dag(
+        "reported", measure, again, dataset="reported", images_per_batch=1, on_failure="continue"
+    )
+
+    run_id, state = scheduler.run("reported")
+    first = crate_of(home)
+    scheduler.clear("reported", run_id, "report")
+
+    assert state == "failed", scheduler.logs()
+    second = crate_of(home)
+    assert second["identifier"] == first["identifier"]
+    assert second["datePublished"] > first["datePublished"]
+    path = f"/dags/reported/dagRuns/{quote(run_id)}/taskInstances/report/xcomEntries/report"
+    report = scheduler.call("GET", path)["value"]
+    assert f"- `{failing}`: `the task ended with exit code 1: ValueError: " in report
+    page = f"{home.settings['AIRFLOW__API__BASE_URL']}/dags/reported/runs/{quote(run_id)}/tasks/0_measure.run"
+    assert f"({page}/mapped/1?try_number=1)" in report
+
+
+def crate_of(home: AirflowHome) -> dict[str, Any]:
+    """What the one crate below the home's data says of itself."""
+    (folder,) = (home.data / ".fractal_airflow").iterdir()
+    graph = json.loads((folder / "ro-crate-metadata.json").read_text(encoding="utf-8"))["@graph"]
+    return next(entity for entity in graph if entity["@id"] == "./")
 
 
 @pytest.mark.parametrize(
