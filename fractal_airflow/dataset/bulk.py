@@ -53,6 +53,13 @@ def fetch(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
         yield from chunk
 
 
+def fetch_plain(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    """As :func:`fetch`, in half the time, for texts and numbers: those the driver gives as they are."""
+    cursor: Any = connection.execute(query).cursor
+    while chunk := cursor.fetchmany(_CHUNK):
+        yield from chunk
+
+
 def among(connection: sa.Connection, column: sa.Column[int], ids: Collection[int]) -> sa.ColumnElement[bool]:
     """The condition that the column is one of these numbers, which are sent as one value however many."""
     if connection.dialect.name == "postgresql":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.bulk import fetch
+from fractal_airflow.dataset.bulk import fetch, fetch_plain
 from fractal_airflow.dataset.records import StepRun
 from fractal_airflow.dataset.schema import dataset_version, image_write, step_run
 from fractal_airflow.dataset.versions import Head, changed_urls
@@ -34,25 +34,29 @@ def refuse_conflict(
     """
     changed: dict[str, set[str]] = defaultdict(set)
     if selected_at is not None:
-        for url, dag_id, run_id in fetch(connection, _written_since(head, step, selected_at)):
-            if url in touched:
-                changed[f"run {run_id!r} of DAG {dag_id!r}"].add(url)
+        for dag_id, run_id, urls in _written_since(connection, head, step, selected_at):
+            changed[f"run {run_id!r} of DAG {dag_id!r}"] |= urls & touched
     if version is not None:
         for number, what in list(fetch(connection, _replaced_since(head, version))):
-            if urls := changed_urls(connection, head, number) & touched:
-                changed[f"version {number}, which was {what}"] = urls
+            changed[f"version {number}, which was {what}"] = changed_urls(connection, head, number) & touched
+    changed = {who: urls for who, urls in changed.items() if urls}
     if changed:
         raise DatasetConflictError(conflict_message(head.name, step, changed))
 
 
-def _written_since(head: Head, step: StepRun, selected_at: int) -> sa.Select[tuple[str, str, str]]:
+def _written_since(
+    connection: sa.Connection, head: Head, step: StepRun, selected_at: int
+) -> Iterator[tuple[str, str, set[str]]]:
+    """What other runs have written since, by step run."""
     own_run = sa.and_(step_run.c.dag_id == step.dag_id, step_run.c.run_id == step.run_id)
-    return (
-        sa.select(image_write.c.zarr_url, step_run.c.dag_id, step_run.c.run_id)
-        .select_from(image_write.join(step_run))
-        .where(step_run.c.dataset_id == head.id, step_run.c.merge > selected_at, sa.not_(own_run))
-        .where(image_write.c.merge > selected_at)
+    others = sa.select(step_run.c.id, step_run.c.dag_id, step_run.c.run_id).where(
+        step_run.c.dataset_id == head.id, step_run.c.merge > selected_at, sa.not_(own_run)
     )
+    for own_id, dag_id, run_id in connection.execute(others).all():
+        written = sa.select(image_write.c.zarr_url).where(
+            image_write.c.step_run_id == own_id, image_write.c.merge > selected_at
+        )
+        yield dag_id, run_id, {url for (url,) in fetch_plain(connection, written)}
 
 
 def _replaced_since(head: Head, version: int) -> sa.Select[tuple[int, str]]:

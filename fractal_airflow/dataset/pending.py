@@ -10,11 +10,15 @@ from collections.abc import Collection, Iterator, Mapping
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.bulk import among, fetch
+from fractal_airflow.dataset.bulk import among, fetch_plain
 from fractal_airflow.dataset.records import StepRun
 from fractal_airflow.dataset.schema import image_status, image_write, step_run
 from fractal_airflow.dataset.statuses import FAILED
+from fractal_airflow.dataset.steps import step_run_ids
 from fractal_airflow.dataset.versions import Head
+
+_MANY_ROWS = 2**50
+"""More than any table has."""
 
 
 def unchanged(connection: sa.Connection, head: Head, step: StepRun, fingerprint: str) -> set[str]:
@@ -42,28 +46,32 @@ def failed_in_run(
     connection: sa.Connection, head: Head, dag_id: str, run_id: str, before_step: int
 ) -> set[str]:
     """The images that failed at a step of this run before this one, with no result that stands."""
-    query = sa.select(image_status.c.zarr_url).select_from(image_status.join(step_run)).where(FAILED)
-    mine = (step_run.c.dataset_id == head.id, step_run.c.dag_id == dag_id, step_run.c.run_id == run_id)
-    return {url for (url,) in fetch(connection, query.where(*mine, step_run.c.step < before_step))}
+    mine = (step_run.c.dag_id == dag_id, step_run.c.run_id == run_id, step_run.c.step < before_step)
+    of_these = among(connection, image_status.c.step_run_id, step_run_ids(connection, head, *mine))
+    failed = sa.select(image_status.c.zarr_url).where(of_these, FAILED)
+    return {url for (url,) in fetch_plain(connection, failed)}
 
 
 def _other_runs(connection: sa.Connection, head: Head, step: StepRun) -> list[int]:
     """The step runs of the same step of the same DAG in other runs."""
-    same = (step_run.c.dag_id == step.dag_id, step_run.c.step == step.step, step_run.c.run_id != step.run_id)
-    return list(connection.scalars(sa.select(step_run.c.id).where(step_run.c.dataset_id == head.id, *same)))
+    same = (step_run.c.dag_id == step.dag_id, step_run.c.step == step.step)
+    return step_run_ids(connection, head, *same, step_run.c.run_id != step.run_id)
 
 
 def _newest(
     connection: sa.Connection, runs: Collection[int], verdict: sa.ColumnElement[bool]
 ) -> dict[str, int]:
     """The images whose newest record in these step runs is as the verdict says, with its merge."""
-    columns = (image_status.c.id, image_status.c.zarr_url, image_status.c.merge, verdict)
-    newest: dict[str, tuple[int, int, bool]] = {}
-    for row_id, url, merge, fits in fetch(connection, sa.select(*columns).where(_recorded(connection, runs))):
-        known = newest.get(url)
-        if known is None or known[0] < row_id:
-            newest[url] = (row_id, merge, fits)
-    return {url: merge for url, (_, merge, fits) in newest.items() if fits}
+    # One number a row, which grows from record to record of an image, and is odd where the verdict holds.
+    # Records from before merges had numbers are in the order of their ids, and older than all others.
+    order = sa.case((image_status.c.merge > 0, image_status.c.merge), else_=image_status.c.id - _MANY_ROWS)
+    code = order * 2 + sa.case((verdict, 1), else_=0)
+    query = sa.select(image_status.c.zarr_url, code).where(_recorded(connection, runs))
+    newest: dict[str, int] = {}
+    for url, number in fetch_plain(connection, query):
+        if number > newest.get(url, -2 * _MANY_ROWS):
+            newest[url] = number
+    return {url: max(number >> 1, 0) for url, number in newest.items() if number & 1}
 
 
 def _recorded(connection: sa.Connection, runs: Collection[int]) -> sa.ColumnElement[bool]:
@@ -107,15 +115,11 @@ def _writes(
     connection: sa.Connection, head: Head, dag_id: str, number: int, *, after: int
 ) -> Iterator[tuple[str, int, str]]:
     """What a step of a DAG wrote, in all its runs, by merges after this one."""
+    same = (step_run.c.dag_id == dag_id, step_run.c.step == number)
+    runs = step_run_ids(connection, head, *same, step_run.c.merge > after)
     query = sa.select(image_write.c.zarr_url, image_write.c.merge, image_write.c.kind)
-    query = query.select_from(image_write.join(step_run)).where(
-        step_run.c.dataset_id == head.id,
-        step_run.c.dag_id == dag_id,
-        step_run.c.step == number,
-        step_run.c.merge > after,
-        image_write.c.merge > after,
-    )
-    yield from fetch(connection, query)
+    of_these = among(connection, image_write.c.step_run_id, runs)
+    yield from fetch_plain(connection, query.where(of_these, image_write.c.merge > after))
 
 
 def _first_writes(connection: sa.Connection, head: Head, dag_id: str, number: int) -> dict[str, int]:
@@ -128,7 +132,7 @@ def _first_writes(connection: sa.Connection, head: Head, dag_id: str, number: in
 def _first_records(connection: sa.Connection, head: Head, step: StepRun) -> dict[str, int]:
     recorded = _recorded(connection, _other_runs(connection, head, step))
     first: dict[str, int] = {}
-    for url, merge in fetch(
+    for url, merge in fetch_plain(
         connection, sa.select(image_status.c.zarr_url, image_status.c.merge).where(recorded)
     ):
         first[url] = min(merge, first.get(url, merge))

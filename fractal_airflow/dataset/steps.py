@@ -38,6 +38,14 @@ def step_run_id(connection: sa.Connection, head: Head, step: StepRun) -> int:
     return int(found.id)
 
 
+def step_run_ids(connection: sa.Connection, head: Head, *where: sa.ColumnElement[bool]) -> list[int]:
+    """The ids of the dataset's step runs that meet the conditions.
+
+    Asked apart from the rows of images: a database that knows little of its tables joins them badly.
+    """
+    return list(connection.scalars(sa.select(step_run.c.id).where(step_run.c.dataset_id == head.id, *where)))
+
+
 def record_call(connection: sa.Connection, own_id: int, call: StepCall) -> None:
     """Tell what a step run is asked to do from now on."""
     connection.execute(

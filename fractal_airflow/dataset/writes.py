@@ -5,14 +5,14 @@ An image counts as written though its entry in the list stayed as it was: its pi
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.bulk import fetch, insert_rows
+from fractal_airflow.dataset.bulk import among, fetch, fetch_plain, insert_rows
 from fractal_airflow.dataset.records import ImageWrite, Merged, StepRun, WriteKind
 from fractal_airflow.dataset.schema import image_write, step_run
-from fractal_airflow.dataset.steps import same_step_run
+from fractal_airflow.dataset.steps import same_step_run, step_run_ids
 from fractal_airflow.dataset.versions import Head
 from fractal_airflow.fractal.images import Image
 
@@ -53,7 +53,9 @@ def record_writes(
         return
     mine = image_write.c.step_run_id == own_id
     columns = (image_write.c.zarr_url, image_write.c.kind, image_write.c.merge)
-    rows = {url: (kind, number) for url, kind, number in fetch(connection, sa.select(*columns).where(mine))}
+    rows = {
+        url: (kind, number) for url, kind, number in fetch_plain(connection, sa.select(*columns).where(mine))
+    }
     if rows:
         connection.execute(sa.delete(image_write).where(mine))
     rows.update((url, (kind, merge)) for url, kind in writes.items())
@@ -72,19 +74,21 @@ def written_in_run(
 ) -> set[str]:
     """The images that the steps of a run before this one made or edited."""
     mine = (step_run.c.dag_id == dag_id, step_run.c.run_id == run_id, step_run.c.step < before_step)
-    return _made_or_edited(connection, head, *mine)
+    return _made_or_edited(connection, step_run_ids(connection, head, *mine))
 
 
 def written_between(
     connection: sa.Connection, head: Head, since: int, merge: int, except_dag_id: str | None
 ) -> set[str]:
     """The images that were made or edited by the merges after ``since``, up to ``merge``."""
-    numbers = (step_run.c.merge > since, image_write.c.merge > since, image_write.c.merge <= merge)
     others = () if except_dag_id is None else (step_run.c.dag_id != except_dag_id,)
-    return _made_or_edited(connection, head, *numbers, *others)
+    runs = step_run_ids(connection, head, step_run.c.merge > since, *others)
+    return _made_or_edited(connection, runs, image_write.c.merge > since, image_write.c.merge <= merge)
 
 
-def _made_or_edited(connection: sa.Connection, head: Head, *where: sa.ColumnElement[bool]) -> set[str]:
-    query = sa.select(image_write.c.zarr_url).select_from(image_write.join(step_run))
-    query = query.where(step_run.c.dataset_id == head.id, *where, image_write.c.kind != "removed")
-    return {url for (url,) in fetch(connection, query)}
+def _made_or_edited(
+    connection: sa.Connection, own_ids: Collection[int], *where: sa.ColumnElement[bool]
+) -> set[str]:
+    of_these = among(connection, image_write.c.step_run_id, own_ids)
+    query = sa.select(image_write.c.zarr_url).where(of_these, *where, image_write.c.kind != "removed")
+    return {url for (url,) in fetch_plain(connection, query)}
