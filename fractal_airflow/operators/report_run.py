@@ -9,7 +9,6 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRul
 
 from fractal_airflow.exceptions import DatasetStoreError, FractalAirflowError, TaskExecutionError
 from fractal_airflow.operators.base import FractalOperator
-from fractal_airflow.provenance.markdown import first_line
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
@@ -145,6 +144,8 @@ class ReportOperator(FractalOperator):
 
     def _try(self, what: str, warnings: list[str], write: Callable[[], T]) -> T | None:
         """Write something that the run does not depend on."""
+        from fractal_airflow.provenance.markdown import first_line
+
         try:
             return write()
         except Exception as error:
