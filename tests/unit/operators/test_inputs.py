@@ -109,6 +109,15 @@ def test_an_event_names_its_images(store: DatasetStore) -> None:
     assert inputs(store, "event", events=[]) == []
 
 
+def test_an_event_leaves_out_what_is_done_and_what_the_dag_wrote_itself(store: DatasetStore) -> None:
+    made = [Image("/z/old", None, {}, {}), Image("/z/new", None, {}, {})]
+    store.merge("plate", StepRun("producer", "run", 0, "Convert"), lambda images, removed: [*images, *made])
+    record(store, "yesterday", a="done", old="done")
+
+    assert inputs(store, "event", events=[[0, 9]]) == ["/z/new"]
+    assert inputs(store, "event", number=1, events=[[0, 9]]) == ["/z/old", "/z/new"]
+
+
 def test_a_converter_is_kept_under_no_image(store: DatasetStore) -> None:
     assert inputs(store, "all", task="Make Plate") == [NO_IMAGE]
     assert inputs(store, "pending", task="Make Plate") == [NO_IMAGE]
