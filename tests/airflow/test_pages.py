@@ -248,13 +248,16 @@ def test_a_task_cannot_have_its_log_point_elsewhere(site: Site) -> None:
 
 
 def test_units_that_have_no_result_yet_are_shown_as_far_as_they_are(site: Site) -> None:
-    home = site.home
+    home, work_dir = site.home, site.home.home / "other_runs"
+    extra = json.dumps({"type": "local", "work_dir": str(work_dir)})
+    resource = {"connection_id": "other_disk", "conn_type": "fractal", "extra": extra}
+    site.airflow.call("POST", "/connections", resource)
     step = StepRun("seen", "running", 3, "fake-tasks/Measure")
-    call = StepCall("fake-tasks", None, "Measure", {}, "0123", "local")
+    call = StepCall("fake-tasks", None, "Measure", {}, "0123", "other_disk")
     home.store.submit("seen", step, call, [home.url("B/03"), home.url("B/04")])
     address = "/fractal/dags/seen/runs/running/steps/3/units/0"
     before = site.get(address)
-    folder = run_folder(home.runs, "seen", "running", 3, "Measure")
+    folder = run_folder(work_dir, "seen", "running", 3, "Measure")
     work = Work(("task",), [{"zarr_url": home.url("B/03")}, {"zarr_url": home.url("B/04")}])
     attempt = open_attempt(batch_folder(folder, 0, work), work, "first")
     (attempt.folder / "0-log.txt").write_text("half of it is done\n")
