@@ -14,8 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from fractal_airflow.dataset import DatasetStore
-from fractal_airflow.dataset.engine import get_engine, parse_url
+from fractal_airflow.dataset import DatasetStore, ImageStatus, StepRun
+from fractal_airflow.dataset.engine import get_engine, parse_url, writing
 from fractal_airflow.dataset.schema import REVISION, VERSION_TABLE, metadata
 from fractal_airflow.exceptions import DatasetStoreError
 from tests.unit.dataset.changes import ZARR_DIR
@@ -78,6 +78,51 @@ def test_a_store_of_a_newer_version_is_refused(store: DatasetStore, store_url: s
 
     with pytest.raises(DatasetStoreError, match=r"newer fractal_airflow .*'9999'.*upgrade fractal_airflow"):
         store.list_datasets()
+
+
+OLD_ROWS = """
+INSERT INTO fractal_dataset (name, zarr_dir, version, next_position, created_at, updated_at)
+  VALUES ('plate', '/data/plate', 2, 2, '2026-01-01 00:00:00', '2026-01-02 00:00:00');
+INSERT INTO fractal_step_run (dataset_id, dag_id, run_id, step, task) VALUES (1, 'nuclei', 'old', 0, 'Threshold');
+INSERT INTO fractal_dataset_version VALUES (1, 1, '2026-01-01 00:00:00', 'created', NULL, 2, 2, 0, 0);
+INSERT INTO fractal_dataset_version VALUES (1, 2, '2026-01-02 00:00:00', 'merged', 1, 2, 0, 1, 0);
+INSERT INTO fractal_image (dataset_id, position, zarr_url, attributes, types, version_from, version_to) VALUES
+  (1, 0, '/data/plate/a', '{}', '{}', 1, NULL),
+  (1, 1, '/data/plate/b', '{}', '{}', 1, 2),
+  (1, 1, '/data/plate/b', '{}', '{"seen":true}', 2, NULL);
+INSERT INTO fractal_image_status (step_run_id, zarr_url, status, fingerprint, error, recorded_at) VALUES
+  (1, '/data/plate/a', 'failed', 'f1', 'boom', '2026-01-02 00:00:00'),
+  (1, '/data/plate/b', 'done', 'f1', NULL, '2026-01-02 00:00:00')
+"""
+
+
+def test_a_store_of_0_2_is_brought_up_to_date_with_all_that_is_in_it(
+    store: DatasetStore, store_url: str
+) -> None:
+    """The tables as the first migration made them, filled as version 0.2.0 did."""
+    with writing(get_engine(parse_url(store_url))) as connection:
+        config = migrations()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in OLD_ROWS.split(";\n"):
+            connection.exec_driver_sql(statement)
+
+    a, b = "/data/plate/a", "/data/plate/b"
+    assert store.snapshot("plate").mark == 0
+    assert [one.types for one in store.images("plate")] == [{}, {"seen": True}]
+    assert [(row.zarr_url, row.status, row.computed, row.merge) for row in store.statuses("plate")] == [
+        (a, "failed", False, 0),
+        (b, "done", True, 0),
+    ]
+    (told,) = store.step_runs("plate")
+    assert (told.run_id, told.package, told.merge, told.versions) == ("old", None, 0, [2])
+    assert store.unchanged("plate", StepRun("nuclei", "new", 0, "x"), "f1") == {b}
+    assert store.failed_before("plate", StepRun("nuclei", "new", 0, "x")) == {a}
+    again = store.merge(
+        "plate", StepRun("nuclei", "new", 0, "x"), lambda images, removed: images, [ImageStatus(b, "failed")]
+    )
+    assert again.merge == 1
+    assert store.unchanged("plate", StepRun("nuclei", "newer", 0, "x"), "f1") == set()
 
 
 def use_first(url: str, number: int, barrier: multiprocessing.synchronize.Barrier) -> None:
