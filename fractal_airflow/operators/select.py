@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException, DownstreamTasksSkipped
 
-from fractal_airflow.dataset import StepCall, StepRun
 from fractal_airflow.exceptions import FractalAirflowError, WorkflowError
 from fractal_airflow.fractal import (
     Image,
@@ -26,15 +25,14 @@ from fractal_airflow.operators.arguments import Form, effective_arguments
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.batches import cut_batches, plan_sizes
 from fractal_airflow.operators.events import event_ranges, started_by_itself
-from fractal_airflow.operators.inputs import StepInputs, fingerprint
 from fractal_airflow.operators.templates import from_json
 from fractal_airflow.operators.xcoms import STEP_KEY, Batch, RunState, StepState, Unit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from fractal_airflow.dataset import DatasetStore
-    from fractal_airflow.operators.inputs import EventRanges
+    from fractal_airflow.dataset import DatasetStore, StepCall
+    from fractal_airflow.operators.inputs import EventRanges, StepInputs
 
 
 class _Selection(NamedTuple):
@@ -208,6 +206,9 @@ class SelectImagesOperator(FractalOperator):
         *,
         events: EventRanges,
     ) -> StepInputs:
+        from fractal_airflow.dataset import StepRun
+        from fractal_airflow.operators.inputs import StepInputs, fingerprint
+
         ti = context["ti"]
         return StepInputs(
             store,
@@ -220,6 +221,8 @@ class SelectImagesOperator(FractalOperator):
         )
 
     def _call(self, arguments: dict[str, Any], digest: str) -> StepCall:
+        from fractal_airflow.dataset import StepCall
+
         package = self.step.package
         return StepCall(
             package=package.name,

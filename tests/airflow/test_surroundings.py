@@ -87,7 +87,7 @@ def test_a_work_folder_that_cannot_be_written_is_named(airflow: AirflowHome) -> 
     assert "cannot be written" in run.log
     assert run.tries["0_measure.run", 0] == 2  # somebody may have made room meanwhile
     assert run.state_of("0_measure.merge") == "failed"
-    assert airflow.store.snapshot("plate") == before
+    assert airflow.store.snapshot("plate")[:2] == before[:2]
     assert airflow.statuses() == {"B/03/0": "failed"}
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fractal_airflow.operators.select import cut_batches, fingerprint
+from fractal_airflow.operators.batches import cut_batches
+from fractal_airflow.operators.inputs import fingerprint
 from fractal_airflow.operators.xcoms import Unit
 from tests.unit.workflows import step
 
