@@ -81,6 +81,7 @@ def test_single_tasks_run_on_the_cluster(site: Site, home: AirflowHome) -> None:
     assert home.measured("B/03", "B/04") == [1, 1]
     assert (home.data / "summary.json").exists()
     assert steps_of(site, name) == {"00_Measure"}
+    assert home.cli("fractal", "logs", name, "B/03/0", "--step", "Measure").stdout.startswith("=== ")
 
 
 def test_without_a_triggerer_the_worker_waits_itself(site: Site, trial: Trial) -> None:
