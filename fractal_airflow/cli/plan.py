@@ -78,6 +78,9 @@ def dag_of_plan(folder: Path, **kwargs: Any) -> FractalDag:
         **kwargs,
     )
     dag.fileloc = str(folder / "dags" / "fractal_run.py")
+    for group in dag.groups:
+        # Nobody hears the events of this Airflow: the dataset's next one elsewhere is to tell of its merges, too.
+        dag.get_task(group.reported.merge_task_id).outlets = []
     return dag
 
 

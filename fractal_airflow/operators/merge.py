@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from fractal_airflow.assets import DATASETS
 from fractal_airflow.collector import collector_paused
 from fractal_airflow.exceptions import (
     ClusterNotReadyError,
@@ -106,7 +107,9 @@ class MergeOutputsOperator(FractalOperator):
         ends = self._unit_ends(context, input_urls)
         error = failure(self.step.name, [(end.zarr_url or "", end.outcome) for end in ends])
         goes_on = error is None or run["on_failure"] == "continue"
-        version = self._merge(context, state, input_urls, ends, announced=goes_on)
+        version = self._merge(
+            context, state, input_urls, ends, announced=goes_on and DATASETS in self.outlets
+        )
         write_report(context, self.step, ends, error, merged=True)
         if error and not goes_on:
             raise error
@@ -181,7 +184,7 @@ class MergeOutputsOperator(FractalOperator):
         """
         Merge what the units returned; return the version that the dataset then has.
 
-        :param announced: whether this task ends well, so that Airflow emits the dataset's event.
+        :param announced: whether Airflow emits the dataset's event, since this task ends well.
         """
         from fractal_airflow.dataset import NO_IMAGE, StepRun
         from fractal_airflow.operators.step_units import image_statuses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fractal_airflow.dataset import DatasetStore
+from fractal_airflow.dataset import DatasetStore, StepRun
 from tests.cli.runs import PACKAGE, image_names, result, run
 from tests.services.airflow import FAKE_TASKS, AirflowHome
 from tests.services.postgres import PostgresServer
@@ -59,6 +59,8 @@ def test_a_workflow_makes_a_dataset_in_an_airflow_that_was_never_used(airflow: A
     assert lines[-1].endswith(": dataset 'plate' is at version 3, with 4 images")
     assert done.stderr == ""
     assert not (airflow.home / "airflow.db").exists()
+    # To those who wait for events of the dataset, the next one tells of this run.
+    assert airflow.store.merge("plate", StepRun("d", "r", 0, "t"), lambda images, _: images).since == 0
 
 
 def test_a_run_goes_on_with_a_part_of_a_workflow_and_a_choice_of_images(airflow: AirflowHome) -> None:
