@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fractal_airflow.cli.finding import image_of, shortened, step_name, steps_of
 from fractal_airflow.cli.metadata import run_state
 from fractal_airflow.cli.output import command, print_error, print_json_rows, print_rows, size_text
-from fractal_airflow.exceptions import FractalAirflowError
+from fractal_airflow.exceptions import DatasetError, FractalAirflowError
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _COLUMNS = (
 )  # fmt: skip
 _ERROR_LENGTH = 100
 _FINGERPRINT_LENGTH = 8
+_MOST_RUNS = 5
 
 Row = dict[str, Any]
 
@@ -75,9 +76,11 @@ def history_rows(
     :param step: its number or name.
     :param status: with ``unset``: the images that have no record at a step.
     :param latest: only the newest record for each step and image.
-    :raises DatasetError: where there is no such step.
+    :raises DatasetError: where there is no such step or run.
     """
     runs = store.step_runs(name, run_id=run_id)
+    if run_id is not None and not runs:
+        raise unknown_run(store, name, run_id)
     names = {(each.step, each.task): step_name(each.name, each.task) for each in runs}
     steps = steps_of(runs, step) if step is not None else set(names)
     only = next(iter(steps))[0] if len({number for number, _ in steps}) == 1 else None
@@ -97,6 +100,13 @@ def history_rows(
     # Records of one image stay in the order of time.
     records.sort(key=lambda record: (record.step, record.zarr_url))
     return (_row(record, names[record.step, record.task]) for record in records)
+
+
+def unknown_run(store: DatasetStore, name: str, run_id: str) -> DatasetError:
+    """Return the error for a run that the history does not know, with those that it does."""
+    newest = list(dict.fromkeys(each.run_id for each in reversed(store.step_runs(name))))[:_MOST_RUNS]
+    known = f"its newest are {', '.join(newest)}" if newest else "there was none yet"
+    return DatasetError(f"No step of a run {run_id!r} has begun on dataset {name!r}: {known}")
 
 
 def _row(record: StatusRecord, name: str) -> Row:

@@ -175,6 +175,7 @@ def test_the_history_can_be_narrowed_down(
         (["history", "plate", "--image", "B/30/0"], ["no image 'B/30/0'", "plate.zarr/B/03/0"]),
         (["history", "plate", "--step", "Segment"], ["no step 'Segment'", "0 (Project it), 1 (Measure it)"]),
         (["history", "plate", "--step", "2"], ["no step '2'"]),
+        (["history", "plate", "--run", "friday"], ["No step of a run 'friday'", "tuesday, monday"]),
         (["logs", "plate", "C/04/0"], ["no image 'C/04/0'", "C/03/0"]),
         (["logs", "plate", "C/03/0", "--step", "1"], ["was never processed at step '1'"]),
         (["logs", "plate", "C/03/0", "--run", "monday"], ["was never processed in run 'monday'"]),

@@ -59,6 +59,17 @@ def test_airflow_takes_the_plugin_and_its_prefix() -> None:
     assert (app["url_prefix"], app["app"].title) == (PREFIX, "Fractal")
 
 
+def test_where_airflow_cannot_be_asked_who_may_see_what_there_are_no_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fractal_airflow.plugin import FractalPlugin
+
+    monkeypatch.setitem(sys.modules, "airflow.api_fastapi.core_api.security", None)
+    monkeypatch.delitem(sys.modules, "fractal_airflow.web.app", raising=False)
+
+    assert FractalPlugin().fastapi_apps == []
+
+
 def test_the_plugin_loads_nothing_of_the_web_app_before_it_is_asked_for_it() -> None:
     program = (
         "import sys, json, airflow.sdk.plugins_manager; before = set(sys.modules)\n"
