@@ -104,7 +104,8 @@ def check_step_arguments(step: ResolvedTask, arguments: Mapping[str, Mapping[str
         )
     ]
     if problems:
-        raise WorkflowError(list_problems(step.name, problems))
+        # As the form of the run calls the step: tasks of one name may be in a workflow several times.
+        raise WorkflowError(list_problems(f"{step.index}: {step.name}", problems))
 
 
 def _resolve(

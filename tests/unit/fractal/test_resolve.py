@@ -258,7 +258,7 @@ def test_templates_wait_until_they_are_filled_in(package: TaskPackage) -> None:
 
     check_step_arguments(found, {"parallel": CHANNEL, "non_parallel": {}})
     with pytest.raises(
-        WorkflowError, match=r"Segment: args_parallel.channel: 'DAPI' is not of type 'object'"
+        WorkflowError, match=r"0: Segment: args_parallel.channel: 'DAPI' is not of type 'object'"
     ):
         check_step_arguments(found, {"parallel": {"channel": "DAPI"}})
 
