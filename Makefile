@@ -1,7 +1,7 @@
 # All that a person or a CI does with this project. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test services demo ui bench lint clean
+.PHONY: help venv test services demo ui bench screenshots lint clean
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -26,7 +26,7 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	else echo "$(2): run 'sudo apt-get install $(1)' first" >&2; exit 1; fi
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 venv: $(VENV) ## Make the Python environment in .venv
 
@@ -60,6 +60,9 @@ ui: $(VENV) ## Open Airflow on the runs of the demo
 
 bench: $(VENV) ## Run the benchmarks
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name || exit 1; done
+
+screenshots: $(VENV) ## Make the pictures of the trigger form in docs/ again, with chromium
+	@$(RUN) -m tests.browser.screenshots
 
 lint: $(VENV) ## Check style and types
 	.venv/bin/ruff check .
