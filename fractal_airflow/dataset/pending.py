@@ -89,6 +89,7 @@ def _rewritten(
     (Else two DAGs that edit the same images in place would wake each other for ever.)
     """
     oldest = min(records.values())
+    seen: dict[str, int] = {}
     for dag_id, number in _writers(connection, head, step, oldest):
         writes = _writes(connection, head, dag_id, number, after=oldest)
         newer = [(url, kind) for url, merge, kind in writes if merge > records.get(url, merge)]
@@ -98,9 +99,9 @@ def _rewritten(
         yield from (url for url, kind in newer if kind == "made")
         others = {url for url, kind in newer if kind != "made"}
         if others:
-            first = _first_writes(connection, head, dag_id, number)
-            seen = _first_records(connection, head, step)
-            yield from (url for url in others if first[url] < seen[url])
+            seen = seen or _first_records(connection, head, step)
+            writes += _writes(connection, head, dag_id, number, up_to=oldest)
+            yield from {url for url, merge, _ in writes if merge < seen.get(url, 0)} & others
 
 
 def _writers(connection: sa.Connection, head: Head, step: StepRun, oldest: int) -> list[tuple[str, int]]:
@@ -112,28 +113,32 @@ def _writers(connection: sa.Connection, head: Head, step: StepRun, oldest: int) 
 
 
 def _writes(
-    connection: sa.Connection, head: Head, dag_id: str, number: int, *, after: int
-) -> Iterator[tuple[str, int, str]]:
-    """What a step of a DAG wrote, in all its runs, by merges after this one."""
+    connection: sa.Connection,
+    head: Head,
+    dag_id: str,
+    number: int,
+    *,
+    after: int = 0,
+    up_to: int | None = None,
+) -> list[tuple[str, int, str]]:
+    """What a step of a DAG wrote in all its runs, by the merges after one, or up to one."""
     same = (step_run.c.dag_id == dag_id, step_run.c.step == number)
-    runs = step_run_ids(connection, head, *same, step_run.c.merge > after)
+    of_these = among(
+        connection,
+        image_write.c.step_run_id,
+        step_run_ids(connection, head, *same, step_run.c.merge > after),
+    )
+    numbers = image_write.c.merge > after if up_to is None else image_write.c.merge <= up_to
     query = sa.select(image_write.c.zarr_url, image_write.c.merge, image_write.c.kind)
-    of_these = among(connection, image_write.c.step_run_id, runs)
-    yield from fetch_plain(connection, query.where(of_these, image_write.c.merge > after))
-
-
-def _first_writes(connection: sa.Connection, head: Head, dag_id: str, number: int) -> dict[str, int]:
-    first: dict[str, int] = {}
-    for url, merge, _ in _writes(connection, head, dag_id, number, after=0):
-        first[url] = min(merge, first.get(url, merge))
-    return first
+    return list(fetch_plain(connection, query.where(of_these, numbers)))
 
 
 def _first_records(connection: sa.Connection, head: Head, step: StepRun) -> dict[str, int]:
+    """The merges that recorded the images first for a step, as far as their records are there still."""
+    columns = (image_status.c.zarr_url, image_status.c.merge)
     recorded = _recorded(connection, _other_runs(connection, head, step))
     first: dict[str, int] = {}
-    for url, merge in fetch_plain(
-        connection, sa.select(image_status.c.zarr_url, image_status.c.merge).where(recorded)
-    ):
-        first[url] = min(merge, first.get(url, merge))
+    for url, merge in fetch_plain(connection, sa.select(*columns).where(recorded)):
+        if merge <= first.get(url, merge):
+            first[url] = merge
     return first

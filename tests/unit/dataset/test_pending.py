@@ -168,6 +168,15 @@ def test_images_that_another_dag_makes_anew_are_to_be_computed(screen: DatasetSt
     assert unchanged(screen, step("wednesday")) == "b"
 
 
+def test_images_that_another_dag_made_anew_and_then_edited_are_to_be_computed(screen: DatasetStore) -> None:
+    compute(screen, step("monday"))
+
+    screen.merge("plate", step("tuesday", dag_id="converter"), make("a"))
+    compute(screen, step("wednesday", dag_id="converter"))
+
+    assert unchanged(screen, step("thursday")) == "b"
+
+
 def test_a_dag_that_came_before_wakes_this_one_where_it_edits_again(screen: DatasetStore) -> None:
     compute(screen, step("monday", dag_id="illumination"))
     compute(screen, step("monday"))
