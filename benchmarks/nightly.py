@@ -54,7 +54,7 @@ def main() -> None:
 
 def measure(folder: Path, count: int) -> None:
     """Run the three nights of a dataset."""
-    package = make_package(folder / "package")
+    package = make_package(folder / "noop")
     workflow = {
         "name": "Night",
         "task_list": [
