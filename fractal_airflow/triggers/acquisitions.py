@@ -44,7 +44,8 @@ class NewAcquisitionTrigger(BaseEventTrigger):
         Default: 10 minutes without a marker, 0 with one.
     :param existing_days: what to do with folders that are there when the asset looks into this folder for the first
         time: those that have changed in the last so many days are reported; older ones are taken for known, and
-        so they are if they show up later (say, a share that was not mounted). None: all are reported.
+        so they are if they show up later (say, a share that was not mounted). None: all are reported, which is
+        for a file server whose clock is days slow, too.
     :param poll_interval: the seconds between two scans.
     """
 
