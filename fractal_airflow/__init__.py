@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fractal_airflow.fractal.package import TaskPackage
     from fractal_airflow.task_group import FractalTaskGroup
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = ["FractalDag", "FractalDataset", "FractalTaskGroup", "FractalWorkflowGroup", "TaskPackage"]
 
