@@ -59,14 +59,18 @@ def main() -> None:
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
     options = parser.parse_args()
     for database in options.databases:
-        for count in (options.units, options.images):
+        for count in sorted({options.units, options.images}):
             with empty_store(database) as url:
                 print(
                     writing_figures(database, count, in_own_process(measure_writing, url, count)), flush=True
                 )
         with empty_store(database) as url:
             in_own_process(fill, url, options.images)
-            print(asking_figures(database, options.images, in_own_process(measure_asking, url)), flush=True)
+            asked = in_own_process(measure_asking, url)
+            print(asking_figures(database, options.images, asked), flush=True)
+            in_own_process(fill_beside, url)
+            beside = in_own_process(measure_beside, url)
+            print(beside_figures(database, options.images, asked, beside), flush=True)
 
 
 def in_own_process(part: Callable[..., Any], *arguments: object) -> Any:
@@ -125,6 +129,22 @@ def measure_asking(url: str) -> Measured:
     snapshot = store.snapshot("screen")
     assert len(found) == len(snapshot.images)
     store.merge("screen", step(0, 9), edit(found), done(sorted(found)), selected_at=snapshot.mark)
+    return measured.done()
+
+
+def fill_beside(url: str) -> None:
+    """Let a step of another DAG edit every image after all of them."""
+    store = DatasetStore(url)
+    urls = [image.zarr_url for image in store.images("screen")]
+    store.merge("screen", replace(step(0), dag_id="other"), edit(set(urls)), done(urls))
+
+
+def measure_beside(url: str) -> Measured:
+    """Ask what is unchanged where another DAG has written all images since."""
+    store, measured = DatasetStore(url), Measured()
+    with measured.timed("unchanged"):
+        found = store.unchanged("screen", step(0, 8), CALL.fingerprint)
+    assert len(found) == len(store.images("screen"))
     return measured.done()
 
 
@@ -210,6 +230,15 @@ def asking_figures(database: str, count: int, one: Measured) -> str:
         f"history on {database}: {count:>7,} images selected and merged with {one.peak_gib:.2f} GiB at most"
     )
     return "\n".join([*lines, f"{memory} ({share:.2f} of the {MEMORY_LIMIT_GIB:g} GiB allowed)"])
+
+
+def beside_figures(database: str, count: int, alone: Measured, beside: Measured) -> str:
+    """A line on what a step of another DAG that edits the same images adds to a question."""
+    before, now = alone.seconds["unchanged, step 0"], beside.seconds["unchanged"]
+    return (
+        f"history on {database}: {count:>7,} images, unchanged in {now:.2f} s where a step of another DAG has "
+        f"edited them all since: {now / before:.2f} times that of a DAG alone"
+    )
 
 
 if __name__ == "__main__":
