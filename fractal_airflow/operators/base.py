@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from fractal_airflow.operators.arguments import UNCHANGED
 from fractal_airflow.operators.retries import NOT_WHAT_CANNOT_SUCCEED
 from fractal_airflow.operators.templates import evaluate, is_template, whole_expression
 
@@ -50,6 +51,7 @@ class FractalOperator(BaseOperator):
 
 
 def _authored_defaults(context: Context) -> list[Any]:
-    # A run parameter's default may be a template: its author wrote it. What a user typed never is.
-    params = context["dag"].params
-    return [params.get_param(name).value for name in params]
+    # A run parameter's default may be a template: its author wrote it. What a user typed never is; and that is
+    # what a field of an argument holds here, since no task has a copy of it that Airflow could fill in.
+    params = [context["dag"].params.get_param(name) for name in context["dag"].params]
+    return [param.value for param in params if UNCHANGED not in param.schema]
