@@ -15,7 +15,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Asset, AssetWatcher, task, task_group
 
-from fractal_airflow.triggers.acquisitions import NewAcquisitionTrigger
+from fractal_airflow import NewAcquisitionTrigger
 from fractal_airflow.triggers.acquisitions_events import acquisitions_of_run, claim, run_id_of
 
 DEMO = Path(os.environ.get("FRACTAL_DEMO_DIR", Path(__file__).parent.parent / ".demo"))

@@ -10,16 +10,25 @@ if TYPE_CHECKING:
     from fractal_airflow.dag import FractalDag, FractalWorkflowGroup
     from fractal_airflow.fractal.package import TaskPackage
     from fractal_airflow.task_group import FractalTaskGroup
+    from fractal_airflow.triggers.acquisitions import NewAcquisitionTrigger
 
 __version__ = "0.3.0"
 
-__all__ = ["FractalDag", "FractalDataset", "FractalTaskGroup", "FractalWorkflowGroup", "TaskPackage"]
+__all__ = [
+    "FractalDag",
+    "FractalDataset",
+    "FractalTaskGroup",
+    "FractalWorkflowGroup",
+    "NewAcquisitionTrigger",
+    "TaskPackage",
+]
 
 _HOME = {
     "FractalDag": "fractal_airflow.dag",
     "FractalDataset": "fractal_airflow.assets",
     "FractalTaskGroup": "fractal_airflow.task_group",
     "FractalWorkflowGroup": "fractal_airflow.dag",
+    "NewAcquisitionTrigger": "fractal_airflow.triggers.acquisitions",
     "TaskPackage": "fractal_airflow.fractal.package",
 }
 

@@ -21,7 +21,7 @@ from fractal_airflow.fractal import (
 )
 from fractal_airflow.fractal.choice import ImageChoice, OnFailure
 from fractal_airflow.hooks.fractal import LOCAL
-from fractal_airflow.operators.select import WorkflowTasks
+from fractal_airflow.operators.idle import WorkflowTasks
 from fractal_airflow.operators.templates import is_template
 from fractal_airflow.run_parameters import check_run_values, run_parameters
 from fractal_airflow.task_group import as_packages, slug

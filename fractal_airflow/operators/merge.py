@@ -26,6 +26,7 @@ from fractal_airflow.links import DatasetLink
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.events import announce
 from fractal_airflow.operators.failures import failure
+from fractal_airflow.operators.idle import after_step
 from fractal_airflow.operators.report import write_report
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
 
@@ -99,7 +100,7 @@ class MergeOutputsOperator(FractalOperator):
         run = state["run"]
         if not state["active"]:
             return run
-        after: RunState = {**run, "type_filters": {**run["type_filters"], **self.step.output_types}}
+        after = after_step(run, self.step)
         if state["idle"]:
             return after
         batches = self._pull(context, self.select_task_id)

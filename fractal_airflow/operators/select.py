@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException, DownstreamTasksSkipped
@@ -25,13 +24,14 @@ from fractal_airflow.operators.arguments import Form, effective_arguments
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.batches import cut_batches, plan_sizes
 from fractal_airflow.operators.events import event_ranges, started_by_itself
+from fractal_airflow.operators.idle import WorkflowTasks, after_step
 from fractal_airflow.operators.templates import from_json
 from fractal_airflow.operators.xcoms import STEP_KEY, Batch, RunState, StepState, Unit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from fractal_airflow.dataset import DatasetStore, StepCall
+    from fractal_airflow.dataset import DatasetStore, StepCall, StepRun
     from fractal_airflow.operators.inputs import EventRanges, StepInputs
 
 
@@ -41,25 +41,8 @@ class _Selection(NamedTuple):
     state: StepState
     urls: list[str]
     images: list[Image]
-
-
-@dataclass(frozen=True)
-class WorkflowTasks:
-    """
-    The tasks of a workflow that is a whole DAG, for its first select: it skips them where none has work to do.
-
-    :param later_selects: the selects of the steps after the first, in order.
-    :param tasks: all tasks but the report.
-    :param report: the last task, which is never skipped.
-    """
-
-    later_selects: Sequence[str]
-    tasks: Sequence[str]
-    report: str
-
-    def without(self, task_id: str) -> list[str]:
-        """Return all tasks but the report and this one."""
-        return [each for each in self.tasks if each != task_id]
+    step_run: StepRun | None
+    call: StepCall | None
 
 
 class SelectImagesOperator(FractalOperator):
@@ -143,6 +126,8 @@ class SelectImagesOperator(FractalOperator):
             store = get_dataset_store()
             found = self._select(context, store)
             batches = self._batches(store, found)
+            if found.urls and found.step_run and found.call:
+                store.submit(found.state["run"]["dataset"], found.step_run, found.call, found.urls)
         except FractalAirflowError as error:
             context["ti"].xcom_push(key=STEP_KEY, value=StepState(error=str(error)))
             raise
@@ -155,7 +140,7 @@ class SelectImagesOperator(FractalOperator):
         run = self._run_state()
         part = workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
         if self.step.index not in part:
-            return _Selection(StepState(run=run, active=False), [], [])
+            return _Selection(StepState(run=run, active=False), [], [], None, None)
         arguments = self._effective(context, self.arguments)
         check_step_arguments(self.step, arguments)
         run = self._open_dataset(store, run)
@@ -165,9 +150,7 @@ class SelectImagesOperator(FractalOperator):
         urls = [] if started_by_itself(context) else inputs.urls(images)
         self.log.info("%s: %d images of dataset %r", self.step.name, len(urls), run["dataset"])
         state = StepState(run=run, active=True, idle=not urls, fingerprint=inputs.fingerprint)
-        if urls:
-            store.submit(run["dataset"], inputs.step_run, self._call(arguments, inputs.fingerprint), urls)
-        return _Selection(state, urls, images)
+        return _Selection(state, urls, images, inputs.step_run, self._call(arguments, inputs.fingerprint))
 
     def _run_state(self) -> RunState:
         if isinstance(self.dataset, dict):
@@ -267,18 +250,12 @@ class SelectImagesOperator(FractalOperator):
     def _nothing_follows(
         self, context: Context, store: DatasetStore, found: _Selection, workflow: WorkflowTasks
     ) -> bool:
-        if set(self.dag.task_ids) != {*workflow.tasks, workflow.report}:
-            return False  # the author's own tasks may wait for any of ours
-        part = workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
-        run = _after(found.state["run"], self.step)
-        for task_id in workflow.later_selects:
-            select = cast(SelectImagesOperator, self.dag.get_task(task_id))
-            if select.step.index not in part:
-                continue
-            if select.has_work(context, store, run, found.images):
-                return False
-            run = _after(run, select.step)
-        return True
+        return workflow.nothing_to_do(
+            self.dag,
+            after_step(found.state["run"], self.step),
+            workflow_slice(self.step_count, self.first_task_index, self.last_task_index),
+            lambda select, run: select.has_work(context, store, run, found.images),
+        )
 
     def has_work(self, context: Context, store: DatasetStore, run: RunState, images: list[Image]) -> bool:
         """
@@ -293,10 +270,6 @@ class SelectImagesOperator(FractalOperator):
             return True
         arguments = self._effective(context, rendered)
         return bool(self._inputs(context, store, run, arguments, events=_events(context, run)).urls(images))
-
-
-def _after(run: RunState, step: ResolvedTask) -> RunState:
-    return {**run, "type_filters": {**run["type_filters"], **step.output_types}}
 
 
 def _events(context: Context, run: RunState) -> EventRanges:

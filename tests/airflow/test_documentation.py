@@ -64,7 +64,7 @@ def test_the_snippets_of_the_readme_make_dags(
 
     dags = load_dags(airflow, airflow.dags)
 
-    assert set(dags) == {"nuclei", "screen", "nuclei_on_hpc"}
+    assert set(dags) == {"nuclei", "follow_up", "screen", "nuclei_on_hpc"}
     assert "0_project_image_hcs_plate.init" in dags["nuclei"]["tasks"]
     assert "nuclei.2_measure_features.merge" in dags["screen"]["tasks"]
 
