@@ -73,6 +73,7 @@ def dag_of_plan(folder: Path, **kwargs: Any) -> FractalDag:
         workflow=plan["workflow"],
         packages=[TaskPackage.from_directory(path, python=python) for path, python in plan["packages"]],
         resource=plan["resource"],
+        arguments_form=False,  # nobody opens it
         deferrable=False,  # there is no triggerer, and the log is wanted here
         schedule=None,
         **kwargs,
