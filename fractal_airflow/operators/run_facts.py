@@ -147,11 +147,7 @@ def _step_facts(
     record: StepRecord | None,
 ) -> StepFacts:
     step = reported.step
-    failed: list[StatusRecord] = []
-    if record and record.statuses.get("failed"):
-        failed = store.statuses(
-            dataset, dag_id=ti.dag_id, run_id=ti.run_id, step=reported.number, status="failed", latest=False
-        )
+    failed, counts = _failed(store, dataset, record)
     end = _end(tasks, reported, bool(failed))
     error, error_task = _error(tasks, reported, end, bool(failed))
     failed_task = reported.run_task_id
@@ -175,12 +171,39 @@ def _step_facts(
         resource=(record and record.resource) or reported.resource,
         error=error,
         error_link=task_link(ti, error_task) if error_task else None,
-        counts={str(status): count for status, count in record.statuses.items()} if record else {},
+        counts=counts,
+        standing=record.statuses.get("failed", 0) - len(failed) if record else 0,
         written=_written(record) if record else {},
         started_at=record.started_at if record else None,
         ended_at=record.ended_at if record else None,
         failed=[] if error else failed_units(ti, failed_task, failed),
     )
+
+
+def _failed(
+    store: DatasetStore, dataset: str, record: StepRecord | None
+) -> tuple[list[StatusRecord], dict[str, int]]:
+    """
+    Return the statuses of the images that failed themselves, and how many images have which status.
+
+    An image that counts as failed because another unit of a compound step failed is as good as done.
+    """
+    if record is None:
+        return [], {}
+    counts = {str(status): count for status, count in record.statuses.items()}
+    if not counts.get("failed"):
+        return [], counts
+    statuses = store.statuses(
+        dataset,
+        dag_id=record.dag_id,
+        run_id=record.run_id,
+        step=record.step,
+        status="failed",
+        latest=False,
+    )
+    failed = [status for status in statuses if not status.computed]
+    standing = len(statuses) - len(failed)
+    return failed, {**counts, "failed": len(failed), "done": counts.get("done", 0) + standing}
 
 
 def _end(tasks: RunTasks, step: ReportedStep, some_failed: bool) -> StepEnd:

@@ -36,7 +36,8 @@ class StepFacts:
     :param number: its place among the steps of the DAG.
     :param arguments: the arguments as they were, ``{"non_parallel": …, "parallel": …}``; None if it did not run.
     :param error: why the step as a whole failed, where it is not only that units failed.
-    :param counts: how many images have which status.
+    :param counts: how many images have which status; those that stand are done.
+    :param standing: how many count as failed by Fractal's rule alone: another unit of a compound step failed.
     :param written: how many images it has made, edited and removed.
     """
 
@@ -61,6 +62,7 @@ class StepFacts:
     written: Mapping[str, int] = field(default_factory=dict)
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    standing: int = 0
     failed: Sequence[FailedUnit] = ()
 
     @property

@@ -123,6 +123,12 @@ def _failures(run: RunFacts) -> Iterator[str]:
         if step.error:
             where = f" ({link('log in Airflow', step.error_link)})" if step.error_link else ""
             yield f"- {code(cut(one_line(step.error), 1000))}{where}"
+        if step.standing:
+            yield (
+                f"{step.standing} more of its images count as failed in the history, by Fractal's rule for "
+                "compound tasks; what was made of them stands."
+            )
+            yield ""
         for unit in step.failed[:left]:
             yield from _failure(run, step, unit)
         if len(step.failed) > left:
