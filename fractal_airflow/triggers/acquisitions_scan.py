@@ -10,16 +10,20 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 MOST_ENTRIES_DATED = 100
 """How many entries of a folder are asked for their times: subfolders are few, and new files date the folder."""
 
 STILL_S = 60.0
-"""A folder whose time did not change for so long is not listed again for its marker."""
+"""A folder whose time did not change for so long is not listed again at once for its marker."""
+
+LIST_ANYWAY_S = 300.0
+"""So often it is listed all the same: not every file system dates a folder when a file is put into it."""
 
 SHARE_OF_TIME = 0.05
 """Walking through a plate that grows takes no more of the time than this."""
@@ -68,11 +72,13 @@ class Scan(NamedTuple):
     What is in a watched folder: the inode of each folder, and what the looks into some found.
 
     :param unnamed: the folders whose names are no text, so that nobody could be told of them.
+    :param problems: entries of which the file system does not say whether they are folders, and why not.
     """
 
     folders: dict[str, int]
     unnamed: frozenset[str]
     sights: dict[Wish, Sight]
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 class Scanner:
@@ -93,7 +99,7 @@ class Scanner:
 
         :raises OSError: where the watched folder cannot be listed to its end.
         """
-        folders, unnamed = list_folders(self.folder)
+        folders, unnamed, problems = list_folders(self.folder)
         known, self._candidates = self._candidates, {}
         sights = {}
         for wish in wishes:
@@ -102,20 +108,31 @@ class Scanner:
                 path = os.path.join(self.folder, wish.name)  # noqa: PTH118 - for thousands of folders
                 self._candidates[key] = known.get(key) or Candidate(path, wish.rule, wish.unless_after)
                 sights[wish] = self._candidates[key].look(self._clock())
-        return Scan(folders, unnamed, sights)
+        return Scan(folders, unnamed, sights, problems)
 
 
-def list_folders(folder: str) -> tuple[dict[str, int], frozenset[str]]:
-    """Return the inodes of the folders in a folder (links to folders are such), and names that are no text."""
-    folders, unnamed = {}, set()
+def list_folders(folder: str) -> tuple[dict[str, int], frozenset[str], dict[str, str]]:
+    """
+    Return the inodes of the folders in a folder (links to folders are such), and names that are no text.
+
+    An entry that cannot be told, such as a link that leads to itself, stops nothing: it is a problem of its own.
+
+    :raises OSError: where the folder itself cannot be listed.
+    """
+    folders, unnamed, problems = {}, set(), {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:
+                problems[entry.name] = error.strerror or str(error)
+                continue
+            if is_folder:
                 if is_text(entry.name):
                     folders[entry.name] = entry.inode()
                 else:
                     unnamed.add(entry.name)
-    return folders, frozenset(unnamed)
+    return folders, frozenset(unnamed), problems
 
 
 def is_text(name: str) -> bool:
@@ -175,6 +192,7 @@ class Marker:
         self._folder = os.path.join(path, subfolder) if subfolder else path  # noqa: PTH118
         self._time: int | None = None
         self._since = 0.0
+        self._due = -math.inf
 
     def found(self, now: float) -> float | None:
         """Return the time of the marker; None if it is not there."""
@@ -182,8 +200,9 @@ class Marker:
             changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116
             if changed != self._time:
                 self._time, self._since = changed, now
-            elif now - self._since > STILL_S:
-                return None  # it was not there, and a new file would have dated the folder
+            elif now - self._since > STILL_S and now < self._due:
+                return None  # it was not there, and a new file would most likely have dated the folder
+            self._due = now + LIST_ANYWAY_S
             found = self._find()
         except FileNotFoundError:
             return None  # a subfolder that is still to come

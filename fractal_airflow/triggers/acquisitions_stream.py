@@ -75,6 +75,7 @@ class AcquisitionStream(SharedStreamProducer):
         self._poll_interval = poll_interval
         self._trouble = ""
         self._unnamed: frozenset[str] = frozenset()
+        self._problems: Mapping[str, str] = {}
         self._unwritten: list[Record] = []
 
     async def open_stream(self) -> AsyncIterator[tuple[Round, Round]]:
@@ -125,14 +126,25 @@ class AcquisitionStream(SharedStreamProducer):
         if self._trouble:
             logger.info("The watched folder %s can be read again", self._folder)
             self._trouble = ""
+        self._say_what_is_odd(scan)
+        return scan
+
+    def _say_what_is_odd(self, scan: Scan) -> None:
+        """Mention entries that are not watched, each once as long as it is there."""
         if scan.unnamed - self._unnamed:
             logger.warning(
                 "Folders in %s are not watched, since their names are not UTF-8: %s. Rename them.",
                 self._folder,
                 ", ".join(sorted(ascii(name) for name in scan.unnamed - self._unnamed)),
             )
-        self._unnamed = scan.unnamed
-        return scan
+        for name in scan.problems.keys() - self._problems.keys():
+            logger.warning(
+                "%a in %s is not watched: the file system does not say whether it is a folder (%s)",
+                name,
+                self._folder,
+                scan.problems[name],
+            )
+        self._unnamed, self._problems = scan.unnamed, scan.problems
 
     def _say(self, trouble: str) -> None:
         if trouble != self._trouble:

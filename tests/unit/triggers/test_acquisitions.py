@@ -320,6 +320,20 @@ class TestTrouble:
         assert running.names() == ["plate"]
         assert caplog.text.count("'caf\\udce9'. Rename them") == 1
 
+    async def test_a_link_to_itself_is_said_once_and_keeps_no_plate_back(
+        self, trigger: NewAcquisitionTrigger, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (folder / "loop").symlink_to("loop")
+        make_plate(folder, "plate1")
+        store = Store()
+        async with triggerer((trigger, store)) as running:
+            await until(lambda: saved(store))
+            make_plate(folder, "plate2")
+            await until(lambda: len(saved(store)) == 2)
+
+        assert running.names() == ["plate1", "plate2"]
+        assert caplog.text.count("'loop' in ") == 1
+
     @pytest.mark.parametrize("trouble", ["broken", "in_use"])
     async def test_nothing_is_new_as_long_as_airflow_does_not_say_what_was_reported(
         self, trigger: NewAcquisitionTrigger, folder: Path, trouble: str, caplog: pytest.LogCaptureFixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,10 +65,21 @@ def test_folders_and_links_to_folders_are_listed_and_files_are_not(tmp_path: Pat
     (tmp_path / "link").symlink_to("plate")
     (tmp_path / "dangling").symlink_to("nowhere")
 
-    folders, unnamed = list_folders(str(tmp_path))
+    folders, unnamed, problems = list_folders(str(tmp_path))
 
     assert set(folders) == {"plate", "link"}
     assert not unnamed
+    assert not problems
+
+
+def test_a_link_that_leads_to_itself_is_set_apart_and_hides_no_plate(tmp_path: Path) -> None:
+    (tmp_path / "plate1").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+
+    scan = Scanner(str(tmp_path)).scan()
+
+    assert set(scan.folders) == {"plate1"}
+    assert scan.problems == {"loop": os.strerror(errno.ELOOP)}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +88,7 @@ def test_folders_and_links_to_folders_are_listed_and_files_are_not(tmp_path: Pat
 def test_odd_names_are_names(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
 
-    folders, _ = list_folders(str(tmp_path))
+    folders, _, _ = list_folders(str(tmp_path))
 
     assert set(folders) == {name}
 
@@ -85,7 +97,7 @@ def test_a_name_that_is_no_text_is_set_apart(tmp_path: Path) -> None:
     (tmp_path / "plate").mkdir()
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH102
 
-    folders, unnamed = list_folders(str(tmp_path))
+    folders, unnamed, _ = list_folders(str(tmp_path))
 
     assert set(folders) == {"plate"}
     assert unnamed == {"caf\udce9"}
@@ -161,6 +173,18 @@ class TestMarker:
         monkeypatch.setattr(acquisitions_scan.Marker, "_find", lambda _: pytest.fail("listed"))
 
         assert eye.completed_at(130) is None
+
+    def test_it_is_found_within_minutes_where_the_file_system_does_not_date_folders(
+        self, plate: Path
+    ) -> None:
+        eye = Eye(plate, MARKED)
+        for now in range(0, 1000, 10):
+            assert eye.completed_at(now) is None
+
+        (plate / "x.done").touch()
+        os.utime(plate, (SERVER_TIME, SERVER_TIME))
+
+        assert any(eye.completed_at(now) for now in range(1000, 1301, 10))
 
     def test_one_that_comes_before_the_last_files_can_be_given_time(self, plate: Path) -> None:
         (plate / "x.done").touch()
