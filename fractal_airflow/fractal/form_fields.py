@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from fractal_airflow.fractal.arguments import RESERVED
-from fractal_airflow.fractal.plain_schema import TYPES, JsonSchema, NoSchemaError, plain_schema, types_of
+from fractal_airflow.fractal.plain_schema import (
+    TYPES,
+    JsonSchema,
+    NoSchemaError,
+    is_json,
+    plain_schema,
+    types_of,
+)
 
 _NULL: JsonSchema = {"type": "null"}
 _FORMATS = frozenset({"multiline", "password", "date", "date-time", "time"})
@@ -56,7 +62,7 @@ def accepts(schema: JsonSchema, value: object) -> bool:
     """Tell whether a field takes a value, and a form can hand it on as it is."""
     from jsonschema import Draft202012Validator, FormatChecker
 
-    return _is_json(value) and Draft202012Validator(schema, format_checker=FormatChecker()).is_valid(value)
+    return is_json(value) and Draft202012Validator(schema, format_checker=FormatChecker()).is_valid(value)
 
 
 def unchecked() -> JsonSchema:
@@ -84,13 +90,6 @@ def _form_field(name: str, schema: object, root: JsonSchema, required: bool) -> 
         default if accepts(plain, default) else None,
         nullable,
     )
-
-
-def _is_json(value: object) -> bool:
-    try:
-        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
-    except (TypeError, ValueError, RecursionError):
-        return False
 
 
 def _flat(schema: JsonSchema) -> JsonSchema:

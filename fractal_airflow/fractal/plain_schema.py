@@ -65,10 +65,18 @@ def _types_of_value(value: object) -> set[str]:
     if isinstance(value, bool):
         return {"boolean"}
     if isinstance(value, (int, float)):
-        return {"number", "integer"} if value == int(value) else {"number"}
+        return {"number", "integer"} if isinstance(value, int) or value.is_integer() else {"number"}
     if isinstance(value, str):
         return {"string"}
     return {"null" if value is None else "array" if isinstance(value, list) else "object"}
+
+
+def is_json(value: object) -> bool:
+    """Tell whether a value can be written as JSON, and read again as what it was: infinity cannot."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def dialect_of(schema: Mapping[str, Any]) -> str:
@@ -123,6 +131,8 @@ class _Writer:
             return [self.write(each) for each in value]
         if kind == "named schemas" and isinstance(value, dict):
             return {name: self.write(each) for name, each in value.items()}
+        if key == "enum" and isinstance(value, list):
+            value = [each for each in value if is_json(each)]
         if callable(kind) and kind(value):
             return value
         raise NoSchemaError(f"{key} cannot be {value!r:.50}")
@@ -163,7 +173,7 @@ def _all_of(parts: list[JsonSchema]) -> JsonSchema:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and is_json(value)
 
 
 def _is_count(value: object) -> bool:
@@ -190,7 +200,7 @@ def _is_pattern(value: object) -> bool:
 _CHECKS_ON_ONE: dict[str, Callable[[Any], bool]] = {
     "type": _are_types,
     "enum": lambda value: isinstance(value, list) and bool(value),
-    "const": lambda value: True,
+    "const": is_json,
     "multipleOf": lambda value: _is_number(value) and value > 0,
     "maximum": _is_number,
     "minimum": _is_number,

@@ -35,6 +35,7 @@ class TestNotes:
             {"type": "string", "default": 3},
             {"enum": ["a"], "default": "b"},
             {"type": "number", "default": float("nan")},
+            {"enum": [1, float("inf")], "default": float("inf")},
             {"type": "string", "pattern": "^a$", "default": "b"},
         ],
     )

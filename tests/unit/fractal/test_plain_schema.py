@@ -100,6 +100,11 @@ class TestKeywords:
             "properties": {"title": {"type": "string"}, "default": {"enum": [3]}},
         }
 
+    def test_a_choice_that_is_no_json_is_left_out(self) -> None:
+        choices = ["a", float("inf"), [float("nan")], 1.5]
+
+        assert plain_schema({"enum": choices}, {}) == {"enum": ["a", 1.5]}
+
     def test_an_old_tuple_is_one_of_today(self) -> None:
         old = {"type": "array", "items": [{"type": "integer"}, {"type": "string"}], "additionalItems": False}
 
@@ -123,6 +128,9 @@ class TestKeywords:
             {"items": "string"},
             {"exclusiveMaximum": True},
             {"required": True},
+            {"const": float("nan")},
+            {"enum": [float("inf")]},
+            {"maximum": float("inf")},
             "string",
             None,
         ],
@@ -147,6 +155,8 @@ class TestTypes:
             ({"enum": ["a", None]}, ("string", "null")),
             ({"enum": [1, 2]}, ("number",)),
             ({"enum": [1, 2], "type": "integer"}, ("integer",)),
+            ({"enum": [2.0, 10**400], "type": "integer"}, ("integer",)),
+            ({"enum": [float("inf"), "a"]}, ("string", "number")),
             ({"enum": [1.5, True, [], {}]}, ("object", "array", "number", "boolean")),
             ({"anyOf": [{"type": "string"}, {"oneOf": [{"type": "object"}]}]}, ("object", "string")),
             ({"allOf": [{"type": ["string", "null"]}, {"type": ["null", "array"]}]}, ("null",)),
