@@ -21,16 +21,20 @@ _MANY_ROWS = 2**50
 """More than any table has."""
 
 
-def unchanged(connection: sa.Connection, head: Head, step: StepRun, fingerprint: str) -> set[str]:
+def unchanged(
+    connection: sa.Connection, head: Head, step: StepRun, fingerprint: str, *, any_dag: bool = False
+) -> set[str]:
     """The images that this step has computed already, and that nothing before it has changed since.
 
     The newest record of the same step of the same DAG in another run decides: its result stands, it has
     this fingerprint, and no step that comes before has written the image in a later merge.
+
+    :param any_dag: all steps of other DAGs come before.
     """
     stands = sa.and_(image_status.c.computed, image_status.c.fingerprint == fingerprint)
     records = _newest(connection, _other_runs(connection, head, step), stands)
     if records:
-        for url in _rewritten(connection, head, step, records):
+        for url in _rewritten(connection, head, step, records, any_dag):
             records.pop(url, None)
     return set(records)
 
@@ -53,8 +57,11 @@ def failed_in_run(
 
 
 def _other_runs(connection: sa.Connection, head: Head, step: StepRun) -> list[int]:
-    """The step runs of the same step of the same DAG in other runs."""
-    same = (step_run.c.dag_id == step.dag_id, step_run.c.step == step.step)
+    """The step runs of the same step and task of the same DAG in other runs.
+
+    Where a step was put in or taken out, those after it have the numbers that others had before.
+    """
+    same = (step_run.c.dag_id == step.dag_id, step_run.c.step == step.step, step_run.c.task == step.task)
     return step_run_ids(connection, head, *same, step_run.c.run_id != step.run_id)
 
 
@@ -80,7 +87,7 @@ def _recorded(connection: sa.Connection, runs: Collection[int]) -> sa.ColumnElem
 
 
 def _rewritten(
-    connection: sa.Connection, head: Head, step: StepRun, records: Mapping[str, int]
+    connection: sa.Connection, head: Head, step: StepRun, records: Mapping[str, int], any_dag: bool
 ) -> Iterator[str]:
     """The images that a step before this one has written after their records.
 
@@ -93,7 +100,7 @@ def _rewritten(
     for dag_id, number in _writers(connection, head, step, oldest):
         writes = _writes(connection, head, dag_id, number, after=oldest)
         newer = [(url, kind) for url, merge, kind in writes if merge > records.get(url, merge)]
-        if dag_id == step.dag_id:
+        if any_dag or dag_id == step.dag_id:
             yield from (url for url, _ in newer)
             continue
         yield from (url for url, kind in newer if kind == "made")

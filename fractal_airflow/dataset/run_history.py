@@ -9,36 +9,86 @@ from fractal_airflow.dataset.connected import ConnectedStore
 from fractal_airflow.dataset.records import (
     ImageStatus,
     ImageWrite,
+    Merged,
     Status,
     StatusRecord,
     StepCall,
     StepRecord,
     StepRun,
 )
-from fractal_airflow.dataset.statuses import mean_seconds, read_statuses, write_statuses, write_submitted
+from fractal_airflow.dataset.statuses import (
+    has_leftovers,
+    mean_seconds,
+    read_statuses,
+    submitted_urls,
+    write_statuses,
+    write_submitted,
+)
 from fractal_airflow.dataset.step_records import names_of_datasets, read_step_runs
-from fractal_airflow.dataset.steps import count_merge, record_call, step_run_id
+from fractal_airflow.dataset.steps import (
+    count_merge,
+    record_call,
+    record_end,
+    set_announced,
+    step_run_id,
+)
 
 
 class RunHistory(ConnectedStore):
     """What the steps of runs did to a dataset, and what follows from it for the next run."""
 
     def submit(self, name: str, step: StepRun, call: StepCall, zarr_urls: Iterable[str]) -> None:
-        """Record that a step begins, and that these images are submitted to it.
+        """Record that a step has selected these images: they are submitted to it.
 
-        What an earlier submission of this very step run left as submitted is forgotten.
+        What this very step run left of others, submitted or failed, in an earlier try is forgotten. A step
+        that has nothing to do, nor ever had in this run, leaves no trace.
+
+        :param zarr_urls: none: the step has nothing to do (any more).
         """
+        urls = list(zarr_urls)
+        if not urls and not self._has_leftovers(name, step):
+            return
         with self._writing() as connection:
             own_id = step_run_id(connection, datasets.require(connection, name, lock=True), step)
-            record_call(connection, own_id, call)
-            write_submitted(connection, own_id, zarr_urls, call.fingerprint)
+            if urls:
+                record_call(connection, own_id, call)
+            else:
+                record_end(connection, own_id)
+            write_submitted(connection, own_id, urls, call.fingerprint)
 
-    def record_statuses(self, name: str, step: StepRun, statuses: Sequence[ImageStatus]) -> None:
-        """Record how images fared in a step, without a change of the image list."""
+    def _has_leftovers(self, name: str, step: StepRun) -> bool:
+        with self._reading() as connection:
+            return has_leftovers(connection, datasets.require(connection, name), step)
+
+    def record_statuses(
+        self, name: str, step: StepRun, statuses: Sequence[ImageStatus], *, only_submitted: bool = False
+    ) -> None:
+        """Record how images fared in a step, without a change of the image list.
+
+        :param only_submitted: only of those that are submitted to this step run and not recorded yet: what
+            stands of the others stays as it is.
+        """
         with self._writing() as connection:
             head = datasets.require(connection, name, lock=True)
             own_id = step_run_id(connection, head, step)
+            if only_submitted:
+                submitted = submitted_urls(connection, own_id)
+                statuses = [status for status in statuses if status.zarr_url in submitted]
+                if not statuses:
+                    return
             write_statuses(connection, own_id, statuses, count_merge(connection, head, [own_id]))
+
+    def announce(self, name: str) -> Merged | None:
+        """Take up all that was merged since the last announcement, for an event; None: nothing was written."""
+        with self._reading() as connection:
+            told = writes.unannounced(connection, datasets.require(connection, name))
+        if told is None:  # mostly; no other writer is waited for
+            return None
+        with self._writing() as connection:
+            head = datasets.require(connection, name, lock=True)
+            told = writes.unannounced(connection, head)
+            set_announced(connection, head, head.merges)
+            return told
 
     def settle(self, name: str, run_state: Callable[[str, str], str | None]) -> int:
         """Let no image stay submitted to a run that has ended: it failed there. Returns how many did.
@@ -102,11 +152,14 @@ class RunHistory(ConnectedStore):
             head = datasets.require(connection, name)
             return writes.read_writes(connection, head, step)
 
-    def unchanged(self, name: str, step: StepRun, fingerprint: str) -> set[str]:
-        """The images that need not be computed again at this step."""
+    def unchanged(self, name: str, step: StepRun, fingerprint: str, *, any_dag: bool = False) -> set[str]:
+        """The images that need not be computed again at this step.
+
+        :param any_dag: whatever another DAG has written since counts, also where it came later than this step.
+        """
         with self._reading() as connection:
             head = datasets.require(connection, name)
-            return pending.unchanged(connection, head, step, fingerprint)
+            return pending.unchanged(connection, head, step, fingerprint, any_dag=any_dag)
 
     def failed_before(self, name: str, step: StepRun) -> set[str]:
         """The images that failed when this step saw them last, in another run."""

@@ -10,13 +10,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from fractal_airflow.dataset.bulk import among, fetch, insert_rows
-from fractal_airflow.dataset.records import ImageStatus, Status, StatusRecord
+from fractal_airflow.dataset.records import ImageStatus, Status, StatusRecord, StepRun
 from fractal_airflow.dataset.rows import check_text, storable
 from fractal_airflow.dataset.schema import NOT_DONE, dataset, image_status, step_run
+from fractal_airflow.dataset.steps import same_step_run
+from fractal_airflow.dataset.versions import Head
 
 SUBMITTED = sa.and_(NOT_DONE, image_status.c.status == "submitted")
 FAILED = sa.and_(NOT_DONE, image_status.c.status == "failed", sa.not_(image_status.c.computed))
 """Failed, with no result that stands."""
+
+LEFT = sa.and_(NOT_DONE, sa.not_(image_status.c.computed))
+"""What an earlier try of a step run left: submitted, or failed with no result that stands."""
 
 _NEWEST_RUNS = 20
 
@@ -89,11 +94,25 @@ def _values(status: ImageStatus) -> tuple[object, ...]:
 
 
 def write_submitted(connection: sa.Connection, own_id: int, urls: Iterable[str], fingerprint: str) -> None:
-    """Record that these images, and no others any more, are submitted to a step run."""
+    """Record that these images are submitted to a step run, and forget what was left of others."""
     mine = image_status.c.step_run_id == own_id
-    connection.execute(sa.delete(image_status).where(mine, SUBMITTED))
+    connection.execute(sa.delete(image_status).where(mine, LEFT))
     submitted = (ImageStatus(url, "submitted", fingerprint=fingerprint) for url in urls)
     write_statuses(connection, own_id, submitted, merge=0)
+
+
+def has_leftovers(connection: sa.Connection, head: Head, step: StepRun) -> bool:
+    """Whether a step run has images that are neither done nor computed."""
+    query = sa.select(
+        sa.exists().where(same_step_run(head, step), image_status.c.step_run_id == step_run.c.id, LEFT)
+    )
+    return bool(connection.scalar(query))
+
+
+def submitted_urls(connection: sa.Connection, own_id: int) -> set[str]:
+    """The images that are submitted to a step run, and not recorded yet."""
+    query = sa.select(image_status.c.zarr_url).where(image_status.c.step_run_id == own_id, SUBMITTED)
+    return set(connection.scalars(query))
 
 
 def discard_results(connection: sa.Connection, own_ids: sa.Select[tuple[int]]) -> None:

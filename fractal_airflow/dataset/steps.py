@@ -64,6 +64,17 @@ def record_call(connection: sa.Connection, own_id: int, call: StepCall) -> None:
     )
 
 
+def record_end(connection: sa.Connection, own_id: int) -> None:
+    """Tell that a step run which had begun has nothing to do any more."""
+    begun = sa.and_(step_run.c.id == own_id, step_run.c.ended_at.is_(None))
+    connection.execute(sa.update(step_run).where(begun).values(ended_at=datetime.now(UTC)))
+
+
+def set_announced(connection: sa.Connection, head: Head, merge: int) -> None:
+    """Note up to which merge the dataset's changes are announced."""
+    connection.execute(sa.update(dataset).where(dataset.c.id == head.id).values(announced=merge))
+
+
 def count_merge(
     connection: sa.Connection, head: Head, own_ids: Collection[int], *, announce: bool = False
 ) -> int:

@@ -6,6 +6,7 @@ An image counts as written though its entry in the list stayed as it was: its pi
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from typing import get_args
 
 import sqlalchemy as sa
 
@@ -92,3 +93,20 @@ def _made_or_edited(
     of_these = among(connection, image_write.c.step_run_id, own_ids)
     query = sa.select(image_write.c.zarr_url).where(of_these, *where, image_write.c.kind != "removed")
     return {url for (url,) in fetch_plain(connection, query)}
+
+
+def unannounced(connection: sa.Connection, head: Head) -> Merged | None:
+    """What was written since the last announcement, as one merge would tell; None: nothing was."""
+    runs = step_run_ids(connection, head, step_run.c.merge > head.announced)
+    of_these = among(connection, image_write.c.step_run_id, runs)
+    query = sa.select(image_write.c.zarr_url, image_write.c.kind).where(of_these)
+    query = query.where(image_write.c.merge > head.announced).order_by(image_write.c.merge)
+    kinds: dict[str, str] = dict(fetch_plain(connection, query))  # of an image's, the newest
+    if not kinds:
+        return None
+    made, edited, removed = (
+        sorted(url for url, its_kind in kinds.items() if its_kind == kind) for kind in get_args(WriteKind)
+    )
+    return Merged(
+        head.version, made, edited, removed, head.merges, head.announced, written=len(made) + len(edited)
+    )

@@ -116,13 +116,13 @@ def test_a_store_of_0_2_is_brought_up_to_date_with_all_that_is_in_it(
     ]
     (told,) = store.step_runs("plate")
     assert (told.run_id, told.package, told.merge, told.versions) == ("old", None, 0, [2])
-    assert store.unchanged("plate", StepRun("nuclei", "new", 0, "x"), "f1") == {b}
-    assert store.failed_before("plate", StepRun("nuclei", "new", 0, "x")) == {a}
+    assert store.unchanged("plate", StepRun("nuclei", "new", 0, "Threshold"), "f1") == {b}
+    assert store.failed_before("plate", StepRun("nuclei", "new", 0, "Threshold")) == {a}
     again = store.merge(
-        "plate", StepRun("nuclei", "new", 0, "x"), lambda images, removed: images, [ImageStatus(b, "failed")]
+        "plate", StepRun("nuclei", "new", 0, "Threshold"), lambda images, removed: images, [ImageStatus(b, "failed")]
     )
     assert again.merge == 1
-    assert store.unchanged("plate", StepRun("nuclei", "newer", 0, "x"), "f1") == set()
+    assert store.unchanged("plate", StepRun("nuclei", "newer", 0, "Threshold"), "f1") == set()
 
 
 def use_first(url: str, number: int, barrier: multiprocessing.synchronize.Barrier) -> None:
