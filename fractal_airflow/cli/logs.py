@@ -9,6 +9,7 @@ from fractal_airflow.cli.finding import image_of, step_name, steps_of
 from fractal_airflow.cli.history import settle
 from fractal_airflow.cli.output import command
 from fractal_airflow.exceptions import DatasetError, FractalAirflowError, ResourceError
+from fractal_airflow.execution.run_folder import run_name
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import LOCAL, FractalHook
 
@@ -86,7 +87,7 @@ def read_log(record: StatusRecord, resource_name: str | None) -> str:
     except ResourceError as error:
         raise ResourceError(f"The log {path} lies where resource {name!r} runs units. {error}") from error
     try:
-        return resource.read_text(path, MOST_BYTES)
+        return resource.read_text(run_name(record.dag_id, record.run_id), path, MOST_BYTES)
     except FileNotFoundError as error:
         said = f". The unit ended as {record.status}: {record.error}" if record.error else ""
         elsewhere = " Or it lies on another worker: run this command there." if resource.type == LOCAL else ""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fractal_airflow.cli.connections import has_airflows_database
 from fractal_airflow.exceptions import FractalAirflowError
-from fractal_airflow.execution.run_folder import safe_name
+from fractal_airflow.execution.run_folder import run_name
 
 DAG_ID = "fractal_run"
 """The DAG of `airflow fractal run`."""
@@ -47,7 +47,7 @@ def runs_to_keep(before: datetime) -> list[str]:
     alive = [each.value for each in State.unfinished if each]
     instances = select(TaskInstance.dag_id, TaskInstance.run_id).where(TaskInstance.state.in_(alive))
     keys = {tuple(row) for row in _read(runs, instances.distinct())}
-    return sorted(f"{safe_name(dag_id)}/{safe_name(run_id)}" for dag_id, run_id in keys)
+    return sorted(run_name(dag_id, run_id) for dag_id, run_id in keys)
 
 
 def run_state(dag_id: str, run_id: str) -> str | None:

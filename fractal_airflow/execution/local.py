@@ -166,10 +166,18 @@ class LocalResource(Resource):
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
         Attempt(Path(folder), 0).take()
 
-    def read_text(self, path: str, max_bytes: int) -> str:
+    def read_text(self, run: str, path: str, max_bytes: int) -> str:
         """Return a text file of a run: where it is longer, its end, below a line that says so."""
-        reply = reading.read_text(str(self.work_dir), path, max_bytes)
-        return text_of(reply, path, f"on this machine ({os.uname().nodename})", str(self.work_dir))
+        reply = reading.read_text(str(self.work_dir), run, path, max_bytes)
+        return text_of(reply, path, _here(), str(self.work_dir))
+
+    def read_log(
+        self, step_folder: str, index: int, unit: int, max_bytes: int, *, whole_list: bool
+    ) -> str | None:
+        """Return the log of one unit of the newest attempt of a batch; None where there is no attempt."""
+        work_dir = str(self.work_dir)
+        reply = reading.read_log(work_dir, step_folder, index, unit, max_bytes, whole_list=whole_list)
+        return None if reply is None else text_of(reply, reply["path"], _here(), work_dir)
 
     def read_batch(self, step_folder: str, index: int, *, whole_list: bool) -> BatchFiles | None:
         """Return what the newest attempt of a batch has left so far; None where there is none."""
@@ -213,6 +221,10 @@ class LocalResource(Resource):
         finally:
             for fd in files:
                 os.close(fd)
+
+
+def _here() -> str:
+    return f"on this machine ({os.uname().nodename})"
 
 
 def _wait_for_lock(files: list[int], log: logging.Logger) -> int:

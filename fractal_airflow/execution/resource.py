@@ -127,11 +127,24 @@ class Resource(ABC):
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
 
     @abstractmethod
-    def read_text(self, path: str, max_bytes: int) -> str:
+    def read_text(self, run: str, path: str, max_bytes: int) -> str:
         """Return a text file of a run: where it is longer, its end, below a line that says so.
 
+        :param run: what the run's folder is called (see :func:`run_name`): nothing outside of it is read.
         :raises FileNotFoundError: if it is not there, or not any more.
-        :raises WorkFolderError: if it cannot be read, or does not lie in the work folder.
+        :raises WorkFolderError: if it cannot be read, or does not lie in the run's folder.
+        """
+
+    @abstractmethod
+    def read_log(
+        self, step_folder: str, index: int, unit: int, max_bytes: int, *, whole_list: bool
+    ) -> str | None:
+        """Return the log of one unit of the newest attempt of a batch; None where there is no attempt.
+
+        :param unit: its place in the batch.
+        :param whole_list: as in :meth:`read_batch`.
+        :raises FileNotFoundError: if there is no log of it.
+        :raises WorkFolderError: if it cannot be read, or does not lie in the run's folder.
         """
 
     @abstractmethod

@@ -53,8 +53,8 @@ def text_of(reply: Mapping[str, Any], path: str, where: str, work_dir: str) -> s
         raise FileNotFoundError(f"There is no {path} {where}")
     if problem == OUTSIDE:
         raise WorkFolderError(
-            f"{path} is not read: it does not lie in the resource's work folder, {work_dir}. "
-            "Has the work_dir of its connection been changed since?"
+            f"{path} is not read: it does not lie in the folder of its run in the resource's work folder, "
+            f"{work_dir}. Has the work_dir of its connection been changed since?"
         )
     if problem:
         raise WorkFolderError(f"{path} cannot be read {where}: {problem}")

@@ -34,12 +34,17 @@ def safe_name(text: str) -> str:
     return f"{readable}~{_digest(text)}"
 
 
+def run_name(dag_id: str, run_id: str) -> str:
+    """Return what the folder of a run is called below the work folder: ``DAG/RUN``."""
+    return f"{safe_name(dag_id)}/{safe_name(run_id)}"
+
+
 def run_folder(work_dir: Path | str, dag_id: str, run_id: str, order: int, task: str) -> Path:
     """Return the folder of one step of one DAG run.
 
     :param order: the step's place in the workflow, so that listings are in the order of the run.
     """
-    return Path(work_dir) / safe_name(dag_id) / safe_name(run_id) / f"{order:02d}_{safe_name(task)}"
+    return Path(work_dir) / run_name(dag_id, run_id) / f"{order:02d}_{safe_name(task)}"
 
 
 def batch_folder(run_folder: Path, index: int, work: Work) -> Path:

@@ -65,8 +65,7 @@ def show_units(dag_id: str, run_id: str, step: int, map_index: int) -> Response:
 
 def show_unit_log(dag_id: str, run_id: str, step: int, map_index: int, unit: int) -> Response:
     """Show the log of one of its units."""
-    found = find_step(dag_id, run_id, step)
-    return _text(log_of(found, units_of_instance(found, map_index), unit))
+    return _text(log_of(find_step(dag_id, run_id, step), map_index, unit))
 
 
 def show_command(dag_id: str, run_id: str, step: int) -> Response:
@@ -76,8 +75,7 @@ def show_command(dag_id: str, run_id: str, step: int) -> Response:
 
 def show_command_log(dag_id: str, run_id: str, step: int) -> Response:
     """Show its log."""
-    found = find_step(dag_id, run_id, step)
-    return _text(log_of(found, units_of_command(found), 0))
+    return _text(log_of(find_step(dag_id, run_id, step), None, 0))
 
 
 def go_to_dataset(dag_id: str, run_id: str, step: int) -> Response:

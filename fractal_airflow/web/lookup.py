@@ -95,17 +95,22 @@ def units_of_command(step: Step) -> ShownUnits:
     return ShownUnits(step, None, [_as_unit(record) for record in records[:1]])
 
 
-def log_of(step: Step, shown: ShownUnits, number: int) -> str:
+def log_of(step: Step, map_index: int | None, unit: int) -> str:
     """
     Return the log of a unit.
 
+    :param map_index: None for the command over all images.
+    :param unit: its place in the task instance.
     :raises NothingFoundError: where there is no such unit, or no log of it.
     """
-    if not 0 <= number < len(shown.units) or not shown.units[number].log:
-        raise NothingFoundError(f"There is no unit {number} in this task instance of {step.name}")
     resource = _resource(step)
     try:
-        return resource.read_text(shown.units[number].log, MOST_BYTES)
+        found = resource.read_log(
+            _folder(step, resource), map_index or 0, unit, MOST_BYTES, whole_list=map_index is None
+        )
+        if found is None:
+            raise FileNotFoundError(f"There is no folder of this task instance of {step.name}")
+        return found
     except FileNotFoundError as error:
         raise NothingFoundError(
             f"{error}: the unit has not begun, or `airflow fractal clean` has removed the folder of this run. "
@@ -130,14 +135,17 @@ def asset_id_of(dataset: str) -> int | None:
 
 def _units(step: Step, map_index: int | None) -> ShownUnits | None:
     """Return what the run folder has, with the images by which the history knows the units."""
-    record = step.record
     resource = _resource(step)
     try:
-        folder = run_folder(resource.work_dir, record.dag_id, record.run_id, record.step, step.name)
-        batch = resource.read_batch(str(folder), map_index or 0, whole_list=map_index is None)
+        batch = resource.read_batch(_folder(step, resource), map_index or 0, whole_list=map_index is None)
     finally:
         resource.close()
     return None if batch is None else ShownUnits(step, map_index, batch.units, batch.folder)
+
+
+def _folder(step: Step, resource: Resource) -> str:
+    record = step.record
+    return str(run_folder(resource.work_dir, record.dag_id, record.run_id, record.step, step.name))
 
 
 def _resource(step: Step) -> Resource:

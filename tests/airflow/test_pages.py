@@ -243,7 +243,7 @@ def test_a_task_cannot_have_its_log_point_elsewhere(site: Site) -> None:
 
     kept.replace(log)
     assert answer.status == 502
-    assert "does not lie in the resource&#x27;s work folder" in answer.text
+    assert "does not lie in the folder of its run" in answer.text
     assert "viewer" not in answer.text
 
 

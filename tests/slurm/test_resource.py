@@ -119,7 +119,9 @@ def test_a_batch_is_run_by_a_job(batch: Batch, caplog: pytest.LogCaptureFixture)
     assert end.usage is not None
     assert end.usage["requested"] == {"mem_mb": 200.0, "cpus": 1}
     assert 1 < end.usage["used"]["max_unit_rss_mb"] <= end.usage["used"]["job_max_rss_mb"] + 1 < 200
-    assert batch.resource.read_text(end.outcomes[0].log, 1000).startswith("=== ")
+    log = end.outcomes[0].log
+    run = "/".join(Path(log).relative_to(batch.resource.work_dir).parts[:2])
+    assert batch.resource.read_text(run, log, 1000).startswith("=== ")
     text = caplog.text
     for words in ("Submitted job", "ended on n", "COMPLETED", "2/2 units", "requested 200 MB, used"):
         assert words in text

@@ -235,12 +235,21 @@ class SlurmResource(Resource):
         """Note that the complete results of an attempt were taken: only their own retry adopts it now."""
         self.cluster.settle(folder, take=True)
 
-    def read_text(self, path: str, max_bytes: int) -> str:
+    def read_text(self, run: str, path: str, max_bytes: int) -> str:
         """Return a text file of a run: where it is longer, its end, below a line that says so."""
         work_dir = str(self.work_dir)
-        fields = {"work_dir": work_dir, "path": path, "max_bytes": max_bytes}
+        fields = {"work_dir": work_dir, "run": run, "path": path, "max_bytes": max_bytes}
         reply = self.cluster.ask({"do": "read_text", **fields})
         return text_of(reply, path, f"on {self.cluster.where}", work_dir)
+
+    def read_log(
+        self, step_folder: str, index: int, unit: int, max_bytes: int, *, whole_list: bool
+    ) -> str | None:
+        """Return the log of one unit of the newest attempt of a batch; None where there is no attempt."""
+        work_dir = str(self.work_dir)
+        batch = {"work_dir": work_dir, "step_folder": step_folder, "index": index, "whole_list": whole_list}
+        reply = self.cluster.ask({"do": "read_log", **batch, "unit": unit, "max_bytes": max_bytes})["log"]
+        return None if reply is None else text_of(reply, reply["path"], f"on {self.cluster.where}", work_dir)
 
     def read_batch(self, step_folder: str, index: int, *, whole_list: bool) -> BatchFiles | None:
         """Return what the newest attempt of a batch has left so far; None where there is none."""

@@ -33,7 +33,13 @@ def settle(request: dict[str, Any]) -> dict[str, Any]:
 
 def read_text(request: dict[str, Any]) -> dict[str, Any]:
     """Return the text of a file of a run."""
-    return reading.read_text(request["work_dir"], request["path"], request["max_bytes"])
+    return reading.read_text(request["work_dir"], request["run"], request["path"], request["max_bytes"])
+
+
+def read_log(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the log of one unit of the newest attempt of a batch."""
+    place = (request[key] for key in ("work_dir", "step_folder", "index", "unit", "max_bytes"))
+    return {"log": reading.read_log(*place, whole_list=request["whole_list"])}
 
 
 def units_of(request: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +59,7 @@ REQUESTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "clean": clean,
     "check": check,
     "read_text": read_text,
+    "read_log": read_log,
     "units_of": units_of,
 }
 
