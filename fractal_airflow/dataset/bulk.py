@@ -67,3 +67,13 @@ def among(connection: sa.Connection, column: sa.Column[int], ids: Collection[int
         return column == sa.any_(numbers)
     listed = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
     return column.in_(sa.select(listed.c.value))
+
+
+def among_texts(
+    connection: sa.Connection, column: sa.Column[str], texts: Collection[str]
+) -> sa.ColumnElement[bool]:
+    """As :func:`among`, for texts."""
+    if connection.dialect.name == "postgresql":
+        return column == sa.any_(sa.cast(list(texts), postgresql.ARRAY(sa.Text)))
+    listed = sa.func.json_each(json.dumps(list(texts))).table_valued("value")
+    return column.in_(sa.select(listed.c.value))

@@ -6,13 +6,14 @@ recorded itself never counts for it: when its select is cleared, it selects the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
 from fractal_airflow.dataset.bulk import among, fetch_plain
 from fractal_airflow.dataset.records import StepRun
-from fractal_airflow.dataset.schema import image_status, image_write, step_run
+from fractal_airflow.dataset.rewrites import rewritten
+from fractal_airflow.dataset.schema import image_status, step_run
 from fractal_airflow.dataset.statuses import FAILED
 from fractal_airflow.dataset.steps import step_run_ids
 from fractal_airflow.dataset.versions import Head
@@ -33,10 +34,10 @@ def unchanged(
     """
     stands = sa.and_(image_status.c.computed, image_status.c.fingerprint == fingerprint)
     records = _newest(connection, _other_runs(connection, head, step), stands)
-    if records:
-        for url in _rewritten(connection, head, step, records, any_dag):
-            records.pop(url, None)
-    return set(records)
+    if not records:
+        return set()
+    others = _same_step_elsewhere(step)
+    return records.keys() - rewritten(connection, head, step, records, others, any_dag=any_dag)
 
 
 def failed_before(connection: sa.Connection, head: Head, step: StepRun) -> set[str]:
@@ -57,12 +58,16 @@ def failed_in_run(
 
 
 def _other_runs(connection: sa.Connection, head: Head, step: StepRun) -> list[int]:
-    """The step runs of the same step and task of the same DAG in other runs.
+    return step_run_ids(connection, head, _same_step_elsewhere(step))
+
+
+def _same_step_elsewhere(step: StepRun) -> sa.ColumnElement[bool]:
+    """The condition that a step run is of the same step and task of the same DAG, in another run.
 
     Where a step was put in or taken out, those after it have the numbers that others had before.
     """
     same = (step_run.c.dag_id == step.dag_id, step_run.c.step == step.step, step_run.c.task == step.task)
-    return step_run_ids(connection, head, *same, step_run.c.run_id != step.run_id)
+    return sa.and_(*same, step_run.c.run_id != step.run_id)
 
 
 def _newest(
@@ -84,68 +89,3 @@ def _newest(
 def _recorded(connection: sa.Connection, runs: Collection[int]) -> sa.ColumnElement[bool]:
     mine = among(connection, image_status.c.step_run_id, runs)
     return sa.and_(mine, image_status.c.status != "submitted")
-
-
-def _rewritten(
-    connection: sa.Connection, head: Head, step: StepRun, records: Mapping[str, int], any_dag: bool
-) -> Iterator[str]:
-    """The images that a step before this one has written after their records.
-
-    In the same DAG, the steps with lower numbers come before. A step of another DAG comes before for the
-    images that it made, and for those that it wrote before this step had recorded them for the first time.
-    (Else two DAGs that edit the same images in place would wake each other for ever.)
-    """
-    oldest = min(records.values())
-    seen: dict[str, int] = {}
-    for dag_id, number in _writers(connection, head, step, oldest):
-        writes = _writes(connection, head, dag_id, number, after=oldest)
-        newer = [(url, kind) for url, merge, kind in writes if merge > records.get(url, merge)]
-        if any_dag or dag_id == step.dag_id:
-            yield from (url for url, _ in newer)
-            continue
-        yield from (url for url, kind in newer if kind == "made")
-        others = {url for url, kind in newer if kind != "made"}
-        if others:
-            seen = seen or _first_records(connection, head, step)
-            writes += _writes(connection, head, dag_id, number, up_to=oldest)
-            yield from {url for url, merge, _ in writes if merge < seen.get(url, 0)} & others
-
-
-def _writers(connection: sa.Connection, head: Head, step: StepRun, oldest: int) -> list[tuple[str, int]]:
-    """The steps, by DAG and number, that may come before this one and have merged since."""
-    query = sa.select(step_run.c.dag_id, step_run.c.step).distinct()
-    before = sa.or_(step_run.c.dag_id != step.dag_id, step_run.c.step < step.step)
-    query = query.where(step_run.c.dataset_id == head.id, step_run.c.merge > oldest, before)
-    return [(dag_id, number) for dag_id, number in connection.execute(query)]
-
-
-def _writes(
-    connection: sa.Connection,
-    head: Head,
-    dag_id: str,
-    number: int,
-    *,
-    after: int = 0,
-    up_to: int | None = None,
-) -> list[tuple[str, int, str]]:
-    """What a step of a DAG wrote in all its runs, by the merges after one, or up to one."""
-    same = (step_run.c.dag_id == dag_id, step_run.c.step == number)
-    of_these = among(
-        connection,
-        image_write.c.step_run_id,
-        step_run_ids(connection, head, *same, step_run.c.merge > after),
-    )
-    numbers = image_write.c.merge > after if up_to is None else image_write.c.merge <= up_to
-    query = sa.select(image_write.c.zarr_url, image_write.c.merge, image_write.c.kind)
-    return list(fetch_plain(connection, query.where(of_these, numbers)))
-
-
-def _first_records(connection: sa.Connection, head: Head, step: StepRun) -> dict[str, int]:
-    """The merges that recorded the images first for a step, as far as their records are there still."""
-    columns = (image_status.c.zarr_url, image_status.c.merge)
-    recorded = _recorded(connection, _other_runs(connection, head, step))
-    first: dict[str, int] = {}
-    for url, merge in fetch_plain(connection, sa.select(*columns).where(recorded)):
-        if merge <= first.get(url, merge):
-            first[url] = merge
-    return first

@@ -82,6 +82,11 @@ step_run = sa.Table(
     sa.Column("started_at", UtcDateTime),
     sa.Column("ended_at", UtcDateTime),
     _number("merge"),  # its newest: none of its rows has a higher one
+    _number("first_merge"),  # its first: none of its rows has a lower one
+    _number("written"),  # so many images: rows of image_write
+    sa.Column(
+        "announced_before", sa.Integer
+    ),  # before a merge of its own was announced, changes up to this were
     sa.UniqueConstraint("dataset_id", "dag_id", "run_id", "step"),
     sa.Index("fractal_step_run_task", "task"),
 )
@@ -135,6 +140,7 @@ image_status = sa.Table(
     sa.Column("warnings", sa.Text),
     sa.Column("computed", sa.Boolean, nullable=False, server_default=sa.false()),
     _number("merge"),
+    _number("first_merge"),  # the one of this step run that recorded the image first, whatever replaced it
     sa.UniqueConstraint("step_run_id", "zarr_url"),
     sa.Index(
         "fractal_image_status_not_done", "step_run_id", sqlite_where=NOT_DONE, postgresql_where=NOT_DONE
@@ -149,5 +155,6 @@ image_write = sa.Table(
     sa.Column("zarr_url", Bytewise, primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("merge", sa.Integer, nullable=False),
+    sa.Column("first_merge", sa.Integer, nullable=False),  # the step run's first that wrote the image
     sqlite_with_rowid=False,
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fractal_airflow.dataset.bulk import among, fetch, insert_rows
+from fractal_airflow.dataset.bulk import among, fetch, fetch_plain, insert_rows
 from fractal_airflow.dataset.records import ImageStatus, Status, StatusRecord, StepRun
 from fractal_airflow.dataset.rows import check_text, storable
 from fractal_airflow.dataset.schema import NOT_DONE, dataset, image_status, step_run
@@ -55,23 +55,26 @@ def write_statuses(
     unique = {status.zarr_url: status for status in statuses}
     if not unique:
         return
-    _forget(connection, own_id, unique)
+    first = _forget(connection, own_id, unique)
     now = datetime.now(UTC)
-    columns = ("step_run_id", *_STATUS_COLUMNS, "recorded_at", "merge")
+    columns = ("step_run_id", *_STATUS_COLUMNS, "recorded_at", "merge", "first_merge")
     # In the order of the index on zarr_url, which a database extends faster than it fills in.
-    rows = ((own_id, *_values(unique[url]), now, merge) for url in sorted(unique))
+    rows = ((own_id, *_values(unique[url]), now, merge, first.get(url) or merge) for url in sorted(unique))
     insert_rows(connection, image_status, columns, rows)
 
 
-def _forget(connection: sa.Connection, own_id: int, urls: Container[str]) -> None:
-    """Remove what a step run has recorded for these images."""
+def _forget(connection: sa.Connection, own_id: int, urls: Container[str]) -> dict[str, int]:
+    """Remove what a step run has recorded for these images; return the merges that recorded them first."""
     mine = image_status.c.step_run_id == own_id
-    recorded = connection.execute(sa.select(image_status.c.id, image_status.c.zarr_url).where(mine)).all()
-    replaced = [row_id for row_id, url in recorded if url in urls]
+    columns = (image_status.c.id, image_status.c.zarr_url, image_status.c.first_merge)
+    recorded = list(fetch_plain(connection, sa.select(*columns).where(mine)))
+    replaced = [row for row in recorded if row[1] in urls]
     if replaced:
         all_of_them = len(replaced) == len(recorded)
-        where = mine if all_of_them else among(connection, image_status.c.id, replaced)
+        ids = [row_id for row_id, *_ in replaced]
+        where = mine if all_of_them else among(connection, image_status.c.id, ids)
         connection.execute(sa.delete(image_status).where(where))
+    return {url: first for _, url, first in replaced}
 
 
 def _values(status: ImageStatus) -> tuple[object, ...]:

@@ -86,7 +86,9 @@ def count_merge(
     counted = {"merges": number, "announced": number} if announce else {"merges": number}
     connection.execute(sa.update(dataset).where(dataset.c.id == head.id).values(counted))
     own = among(connection, step_run.c.id, own_ids)
-    connection.execute(sa.update(step_run).where(own).values(merge=number, ended_at=datetime.now(UTC)))
+    first = sa.case((step_run.c.first_merge > 0, step_run.c.first_merge), else_=number)
+    values = {"merge": number, "first_merge": first, "ended_at": datetime.now(UTC)}
+    connection.execute(sa.update(step_run).where(own).values(values))
     return number
 
 

@@ -17,7 +17,7 @@ from fractal_airflow.dataset.steps import same_step_run, step_run_ids
 from fractal_airflow.dataset.versions import Head
 from fractal_airflow.fractal.images import Image
 
-_COLUMNS = ("step_run_id", "zarr_url", "kind", "merge")
+_COLUMNS = ("step_run_id", "zarr_url", "kind", "merge", "first_merge")
 
 
 def find_writes(
@@ -53,14 +53,15 @@ def record_writes(
     if not writes:
         return
     mine = image_write.c.step_run_id == own_id
-    columns = (image_write.c.zarr_url, image_write.c.kind, image_write.c.merge)
-    rows = {
-        url: (kind, number) for url, kind, number in fetch_plain(connection, sa.select(*columns).where(mine))
-    }
+    columns = [image_write.c[name] for name in _COLUMNS[1:]]
+    rows = {url: row for url, *row in fetch_plain(connection, sa.select(*columns).where(mine))}
     if rows:
         connection.execute(sa.delete(image_write).where(mine))
-    rows.update((url, (kind, merge)) for url, kind in writes.items())
+    for url, kind in writes.items():
+        first = rows[url][-1] if url in rows else merge
+        rows[url] = [kind, merge, first]
     insert_rows(connection, image_write, _COLUMNS, ((own_id, url, *rows[url]) for url in sorted(rows)))
+    connection.execute(sa.update(step_run).where(step_run.c.id == own_id).values(written=len(rows)))
 
 
 def read_writes(connection: sa.Connection, head: Head, step: StepRun) -> list[ImageWrite]:

@@ -23,8 +23,8 @@ def merge(store: DatasetStore, run_id: str, name: str, seen: Snapshot, change: C
     """A run's step that worked on one image, which it selected from this snapshot."""
     statuses = [ImageStatus(f"{ZARR_DIR}/{name}", "done")]
     change = change or set_type(name, **{run_id: True})
-    selected = {"selected_at": seen.mark, "version": seen.version}
-    store.merge("plate", step(run_id=run_id), change, statuses, **selected)
+    mine = step(run_id=run_id)
+    store.merge("plate", mine, change, statuses, selected_at=seen.mark, version=seen.version)
 
 
 def everything(store: DatasetStore) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from fractal_airflow.dataset import DatasetStore, ImageStatus, StepRun
 from fractal_airflow.dataset.engine import get_engine, parse_url, writing
 from fractal_airflow.dataset.schema import REVISION, VERSION_TABLE, metadata
 from fractal_airflow.exceptions import DatasetStoreError
-from tests.unit.dataset.changes import ZARR_DIR
+from tests.unit.dataset.changes import ZARR_DIR, set_type
 
 
 def migrations() -> Config:
@@ -96,16 +96,52 @@ INSERT INTO fractal_image_status (step_run_id, zarr_url, status, fingerprint, er
 """
 
 
-def test_a_store_of_0_2_is_brought_up_to_date_with_all_that_is_in_it(
-    store: DatasetStore, store_url: str
-) -> None:
-    """The tables as the first migration made them, filled as version 0.2.0 did."""
+OLD_RUNS_OF_TWO_STEPS = """
+INSERT INTO fractal_step_run (dataset_id, dag_id, run_id, step, task) VALUES
+  (1, 'nuclei', 'old', 1, 'Measure'), (1, 'nuclei', 'newer', 0, 'Threshold'), (1, 'other', 'old', 1, 'Measure');
+INSERT INTO fractal_image_status (step_run_id, zarr_url, status, fingerprint, recorded_at) VALUES
+  (2, '/data/plate/a', 'done', 'f1', '2026-01-02 00:00:00'),
+  (2, '/data/plate/b', 'done', 'f1', '2026-01-02 00:00:00'),
+  (4, '/data/plate/b', 'done', 'f1', '2026-01-02 00:00:00'),
+  (3, '/data/plate/b', 'done', 'f1', '2026-01-03 00:00:00')
+"""
+
+
+def fill_as_0_2_did(store_url: str, rows: str) -> None:
+    """Make the tables as the first migration did, with these rows."""
     with writing(get_engine(parse_url(store_url))) as connection:
         config = migrations()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        for statement in OLD_ROWS.split(";\n"):
+        for statement in rows.split(";\n"):
             connection.exec_driver_sql(statement)
+
+
+def test_old_results_whose_input_an_earlier_step_saw_later_do_not_stand(
+    store: DatasetStore, store_url: str
+) -> None:
+    fill_as_0_2_did(store_url, f"{OLD_ROWS};\n{OLD_RUNS_OF_TWO_STEPS}")
+
+    a, b = "/data/plate/a", "/data/plate/b"
+    assert store.unchanged("plate", StepRun("nuclei", "new", 1, "Measure"), "f1") == {a}
+    assert store.unchanged("plate", StepRun("nuclei", "new", 0, "Threshold"), "f1") == {b}
+    assert store.unchanged("plate", StepRun("other", "new", 1, "Measure"), "f1") == {b}
+
+
+def test_old_records_do_not_hide_which_of_two_dags_came_first(store: DatasetStore, store_url: str) -> None:
+    fill_as_0_2_did(store_url, OLD_ROWS)
+    b = [ImageStatus("/data/plate/b", "done", fingerprint="f1")]
+
+    for dag_id, run_id in (("light", "1"), ("nuclei", "1"), ("light", "2")):
+        store.merge("plate", StepRun(dag_id, run_id, 0, "Threshold"), set_type("b", seen=True), b)
+
+    assert store.unchanged("plate", StepRun("nuclei", "2", 0, "Threshold"), "f1") == set()
+
+
+def test_a_store_of_0_2_is_brought_up_to_date_with_all_that_is_in_it(
+    store: DatasetStore, store_url: str
+) -> None:
+    fill_as_0_2_did(store_url, OLD_ROWS)
 
     a, b = "/data/plate/a", "/data/plate/b"
     assert store.snapshot("plate").mark == 0
@@ -119,7 +155,10 @@ def test_a_store_of_0_2_is_brought_up_to_date_with_all_that_is_in_it(
     assert store.unchanged("plate", StepRun("nuclei", "new", 0, "Threshold"), "f1") == {b}
     assert store.failed_before("plate", StepRun("nuclei", "new", 0, "Threshold")) == {a}
     again = store.merge(
-        "plate", StepRun("nuclei", "new", 0, "Threshold"), lambda images, removed: images, [ImageStatus(b, "failed")]
+        "plate",
+        StepRun("nuclei", "new", 0, "Threshold"),
+        lambda images, removed: images,
+        [ImageStatus(b, "failed")],
     )
     assert again.merge == 1
     assert store.unchanged("plate", StepRun("nuclei", "newer", 0, "Threshold"), "f1") == set()

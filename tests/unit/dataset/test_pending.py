@@ -61,8 +61,7 @@ def fail(store: DatasetStore, step: StepRun, *names: str, computed: bool | None 
 
 def unchanged(store: DatasetStore, step: StepRun, fingerprint: str = "level 2") -> str:
     """The names of what need not be computed again."""
-    found = store.unchanged("plate", step, fingerprint)
-    return "".join(sorted(url.removeprefix(f"{ZARR_DIR}/") for url in found))
+    return names(store.unchanged("plate", step, fingerprint))
 
 
 def names(found: set[str]) -> str:
@@ -212,6 +211,61 @@ def test_dags_whose_steps_took_turns_do_not_wake_each_other_for_ever(screen: Dat
                 compute(screen, again, todo)
 
     assert [unchanged(screen, replace(one, run_id="4")) for one in order] == ["ab"] * 3
+
+
+def test_a_dag_that_came_before_wakes_this_one_where_its_same_run_edits_again(screen: DatasetStore) -> None:
+    compute(screen, step("monday", dag_id="illumination"), "a")
+    compute(screen, step("monday"))
+
+    compute(screen, step("monday", dag_id="illumination"))  # cleared; of b it knows only now
+
+    assert unchanged(screen, step("tuesday")) == "b"
+
+
+def test_a_dag_that_came_later_does_not_wake_this_one_though_its_run_was_cleared(
+    screen: DatasetStore,
+) -> None:
+    compute(screen, step("monday"), "a")
+    compute(screen, step("monday", dag_id="later"), "a")
+
+    screen.submit("plate", step("monday"), CALL, [f"{ZARR_DIR}/a"])
+    compute(screen, step("monday"), "a")
+    compute(screen, step("tuesday", dag_id="later"), "a")
+
+    assert unchanged(screen, step("tuesday")) == "a"
+
+
+def test_what_any_other_dag_wrote_since_can_count(screen: DatasetStore) -> None:
+    compute(screen, step("monday"))
+    compute(screen, step("tuesday", 1))  # a later step of its own
+    compute(screen, step("tuesday", dag_id="later"), "a")
+
+    assert unchanged(screen, step("wednesday")) == "ab"
+    assert screen.unchanged("plate", step("wednesday"), "level 2", any_dag=True) == {f"{ZARR_DIR}/b"}
+
+
+def test_of_many_images_that_a_run_wrote_those_are_found_that_have_older_records(store: DatasetStore) -> None:
+    many = [f"{number:04}" for number in range(1500)]
+    plate(store, *many)
+    compute(store, step("monday", 1), many[:2])
+    compute(store, step("tuesday", 0), many)
+    compute(store, step("tuesday", 1), many[1:])
+
+    found = store.unchanged("plate", step("wednesday", 1), "level 2")
+
+    assert found == {f"{ZARR_DIR}/{name}" for name in many[1:]}
+
+
+def test_a_step_that_was_put_in_does_not_inherit_from_the_one_that_had_its_number(
+    screen: DatasetStore,
+) -> None:
+    fail(screen, step("monday", 0), "a")
+    compute(screen, step("monday", 1))
+    put_in, moved = StepRun("nuclei", "tuesday", 0, "New"), StepRun("nuclei", "tuesday", 1, step("", 0).task)
+
+    for one in (put_in, moved):
+        assert screen.failed_before("plate", one) == set()
+        assert screen.unchanged("plate", one, "level 2") == set()
 
 
 def test_what_a_restore_undid_is_to_be_computed(screen: DatasetStore) -> None:
