@@ -1,8 +1,8 @@
 """
 Start when another DAG has changed a dataset, and process just the images that it changed.
 
-Every merge of every DAG is an event of its dataset, so the DAG behind `make demo` starts this one: with the
-converted images, which the workflow's filter leaves alone, and then with the projected ones.
+The DAG behind `make demo` says `events="end"`: when one of its runs is over, and has changed the dataset, this one
+starts. (Where every step is an event, a DAG such as this one would begin while the other is still at the same images.)
 Several events become one run where this DAG is busy: that is what `max_active_runs=1` is for.
 """
 

@@ -33,6 +33,7 @@ FractalDag(
             description="Folder with the TIFF files of one plate and their tiles.csv.",
         )
     },
+    events="end",  # whoever waits for its dataset starts when the run is over
     schedule=None,
     tags=["fractal", "demo"],
 )

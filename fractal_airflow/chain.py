@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from airflow.sdk import XComArg
 
@@ -13,6 +13,9 @@ from fractal_airflow.fractal import ResolvedTask, Workflow
 from fractal_airflow.fractal.choice import parse_together
 from fractal_airflow.operators.report_run import ReportOperator
 from fractal_airflow.task_group import FractalTaskGroup, slug
+
+Events = Literal["steps", "end"]
+"""When a run is an event of its dataset: after every step that has changed it, or once, at its end."""
 
 _Value = TypeVar("_Value")
 
@@ -31,14 +34,19 @@ def chain_steps(
     resources: Sequence[str],
     together: Mapping[str, Sequence[str]] | None = None,
     arguments_form: bool = False,
+    events: Events = "steps",
     **kwargs: Any,
 ) -> list[FractalTaskGroup]:
     """
     Make a task group for every step; each takes what the one before leaves.
 
     :param resources: where each step's units run.
+    :param events: whether every step is an event of the dataset, or the last one for all of them.
     :param arguments_form: whether the run's parameters have the steps' arguments.
+    :raises WorkflowError: where ``together`` names a task that there is not, or ``events`` is no such choice.
     """
+    if events not in get_args(Events):
+        raise WorkflowError(f"events: must be one of {', '.join(get_args(Events))}, not {events!r:.80}")
     groups: list[FractalTaskGroup] = []
     groups_of_images = _by_step(steps, "together", parse_together(together), [])
     start = {
@@ -60,6 +68,8 @@ def chain_steps(
             first_task_index=first_task_index,
             last_task_index=last_task_index,
             resource=resource,
+            emits_events=events == "steps" or step is steps[-1],
+            ends_workflow=events == "end" and step is steps[-1],
             **kwargs,
         )
         groups.append(group)

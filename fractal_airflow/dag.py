@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import DAG, TaskGroup, XComArg
 
 from fractal_airflow.argument_form import argument_params
-from fractal_airflow.chain import add_report, chain_steps, resource_of_steps
+from fractal_airflow.chain import Events, add_report, chain_steps, resource_of_steps
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import (
     ResolvedTask,
@@ -44,6 +44,7 @@ class FractalWorkflowGroup(TaskGroup):
     :param on_failure: (templated) what follows a step with failed images: ``stop``, or ``continue`` without them.
     :param together: the images that a task needs together where not all are processed, as the attributes that
         they share, by the task's name or alias: ``{"Calculate Registration": ["plate", "well"]}``.
+    :param events: when a run is an event of its dataset: after all ``steps`` that changed it, or once at its ``end``.
     :param first_task_index: (templated) the first step to run, counted from 0.
     :param last_task_index: (templated) the last step to run.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
@@ -69,6 +70,7 @@ class FractalWorkflowGroup(TaskGroup):
         images: str | None = None,
         on_failure: str | None = None,
         together: Mapping[str, Sequence[str]] | None = None,
+        events: Events = "steps",
         first_task_index: Any = None,
         last_task_index: Any = None,
         resource: str = LOCAL,
@@ -95,6 +97,7 @@ class FractalWorkflowGroup(TaskGroup):
                 images=images,
                 on_failure=on_failure,
                 together=together,
+                events=events,
                 first_task_index=first_task_index,
                 last_task_index=last_task_index,
                 resources=resource_of_steps(self.steps, resource, resources),
@@ -129,6 +132,7 @@ class FractalDag(DAG):
         choose otherwise.
     :param together: the images that a task needs together where not all are processed, as the attributes that
         they share, by the task's name or alias: ``{"Calculate Registration": ["plate", "well"]}``.
+    :param events: when a run is an event of its dataset: after all ``steps`` that changed it, or once at its ``end``.
     :param arguments_form: whether the tasks' arguments are run parameters, too, with a form.
     :param resource: where units run: an Airflow connection of type ``fractal``, or ``local``.
     :param resources: where the units of single tasks run, by the task's name or alias, in place of ``resource``.
@@ -156,6 +160,7 @@ class FractalDag(DAG):
         images: ImageChoice = "all",
         on_failure: OnFailure = "stop",
         together: Mapping[str, Sequence[str]] | None = None,
+        events: Events = "steps",
         arguments_form: bool = True,
         resource: str = LOCAL,
         resources: Mapping[str, str] | None = None,
@@ -198,6 +203,7 @@ class FractalDag(DAG):
                 self.steps,
                 **{name: f"{{{{ params.{name} }}}}" for name in run_params},
                 together=together,
+                events=events,
                 arguments_form=arguments_form,
                 resources=where,
                 images_per_batch=images_per_batch,

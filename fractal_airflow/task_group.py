@@ -54,6 +54,8 @@ class FractalTaskGroup(TaskGroup):
     :param step_count: how many steps the workflow has that this one is part of.
     :param first_task_index: (templated) the first of them that runs.
     :param last_task_index: (templated) the last of them that runs.
+    :param emits_events: whether a merge that has changed the dataset is an event of it.
+    :param ends_workflow: whether its event is for all that the run has changed.
     :param group_id: default: made from the task's name.
     :raises WorkflowError: all that is wrong with the task, its arguments and filters.
     """
@@ -85,6 +87,8 @@ class FractalTaskGroup(TaskGroup):
         step_count: int = 1,
         first_task_index: Any = None,
         last_task_index: Any = None,
+        emits_events: bool = True,
+        ends_workflow: bool = False,
         group_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -121,6 +125,8 @@ class FractalTaskGroup(TaskGroup):
         )
         self.step = step
         self.form = dict(form or {})
+        self.emits_events = emits_events
+        self.ends_workflow = ends_workflow
         self.resource = resource
         self.images_per_batch = images_per_batch
         self._how_to_run = {
@@ -188,7 +194,8 @@ class FractalTaskGroup(TaskGroup):
             run_task_id=run.task_id,
             step_number=self.number,
             resource=self.resource,
-            outlets=[DATASETS],
+            outlets=[DATASETS] if self.emits_events else [],
+            ends_workflow=self.ends_workflow,
             doc_md="Merges what the units returned into the dataset and records each image's status.",
             **self._default_retries(),
         )

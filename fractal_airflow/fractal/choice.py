@@ -64,9 +64,24 @@ def whole_groups(
     """
     if not attributes:
         return [image for image in candidates if image.zarr_url in wanted]
-    groups = [tuple(_value(image.attributes.get(key)) for key in attributes) for image in candidates]
-    chosen = {group for group, image in zip(groups, candidates, strict=True) if image.zarr_url in wanted}
-    return [image for group, image in zip(groups, candidates, strict=True) if group in chosen]
+    chosen = {_group(image, attributes) for image in candidates if image.zarr_url in wanted}
+    return [image for image in candidates if _group(image, attributes) in chosen]
+
+
+def complete_groups(
+    candidates: Sequence[Image], passing: Iterable[Image], attributes: Sequence[str]
+) -> Sequence[Image]:
+    """
+    Return the candidates whose group has lost no member: a task that needs images together gets all or none.
+
+    :param passing: the images that there were before some were left out.
+    :param attributes: what makes a group; none: every image is on its own.
+    """
+    if not attributes:
+        return candidates
+    left = {image.zarr_url for image in candidates}
+    lacking = {_group(image, attributes) for image in passing if image.zarr_url not in left}
+    return [image for image in candidates if _group(image, attributes) not in lacking]
 
 
 def without_failed(
@@ -125,8 +140,10 @@ def _one_of(name: str, value: object, choices: Sequence[str], default: str) -> A
     return value
 
 
-def _value(value: object) -> tuple[bool, object]:
-    return isinstance(value, bool), value
+def _group(image: Image, attributes: Sequence[str]) -> tuple[object, ...]:
+    # Python takes True for 1, which it is not here.
+    values = (image.attributes.get(key) for key in attributes)
+    return tuple((isinstance(value, bool), value) for value in values)
 
 
 def _comes_from(url: str, origins: Mapping[str, str | None], left_out: dict[str, bool]) -> bool:

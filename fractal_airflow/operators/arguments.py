@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,11 @@ if TYPE_CHECKING:
 
 Form = Mapping[str, str]
 """The run parameter of each argument of a command."""
+
+HIDDEN = "***"
+"""Stands for what was typed into a password field."""
+
+_OF_AIRFLOW = re.compile(r"\{[{%][^}]*\b(conn|var)\b")
 
 UNCHANGED = "unchanged_value"
 """A key of a run parameter's schema: the value with which nothing is changed. Airflow reserves ``default``."""
@@ -47,6 +54,31 @@ def effective_arguments(arguments: Mapping[str, Any], form: Form | None, context
         else:
             effective[name] = value
     return effective
+
+
+def recorded_arguments(
+    arguments: Mapping[str, Any], authored: Mapping[str, Any], form: Form | None, context: Context
+) -> dict[str, Any]:
+    """
+    Return the arguments of a command as they go into the history, and into what travels with the data.
+
+    What comes from a connection or a variable of Airflow's may be a secret: the author's template stands for
+    it there. What was typed into a password field is not kept.
+
+    :param arguments: the effective ones.
+    :param authored: what the workflow says, templates as they are.
+    """
+    defined = context["dag"].params
+    recorded = {}
+    for name, value in arguments.items():
+        key = (form or {}).get(name, "")
+        if key in defined and defined.get_param(key).schema.get("format") == "password":
+            recorded[name] = HIDDEN
+        elif _OF_AIRFLOW.search(json.dumps(authored.get(name), default=str)):
+            recorded[name] = authored[name]
+        else:
+            recorded[name] = value
+    return recorded
 
 
 def is_same(value: object, default: object) -> bool:

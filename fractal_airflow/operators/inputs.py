@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fractal_airflow.dataset import NO_IMAGE
+from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.fractal import filter_images, select_images, step_type_filters
-from fractal_airflow.fractal.choice import whole_groups, without_failed
+from fractal_airflow.fractal.choice import complete_groups, whole_groups, without_failed
+from fractal_airflow.fractal.manifest import HALVES
 
 if TYPE_CHECKING:
     from fractal_airflow.dataset import DatasetStore, StepRun
@@ -48,19 +50,25 @@ class StepInputs:
         """
         if self.step.is_converter:
             return self._converter_urls()
-        passing = self._passing(images)
         failed = self.store.failed_in_run(
             self.run["dataset"], self.step_run.dag_id, self.step_run.run_id, self.step_run.step
         )
-        candidates = without_failed(passing, images, failed)
+        passing = self._passing(images, may_be_none=bool(failed))
+        left = without_failed(passing, images, failed)
+        candidates = complete_groups(left, passing, self.together) if failed else left
         return [image.zarr_url for image in self._chosen(candidates)]
 
-    def _passing(self, images: Sequence[Image]) -> list[Image]:
+    def _passing(self, images: Sequence[Image], *, may_be_none: bool) -> list[Image]:
+        """
+        Return the images that pass the filters.
+
+        :param may_be_none: whether the failures of the steps before may be why there are none.
+        """
         attribute_filters = self.run["attribute_filters"]
         type_filters = step_type_filters(
             self.run["type_filters"], self.step.input_types, self.step.type_filters, task=self.step.name
         )
-        if self.run["images"] == "all":
+        if self.run["images"] == "all" and not may_be_none:
             return select_images(images, type_filters, attribute_filters, task=self.step.name)
         return filter_images(images, type_filters, attribute_filters)
 
@@ -82,8 +90,12 @@ class StepInputs:
         if choice != "pending":
             wanted &= self._named() | self._made_by_this_run()
         if choice != "failed" and wanted:
-            # Of what events tell of, too, much may be done already: one run may hear of more than it began with.
-            wanted -= self.store.unchanged(self.run["dataset"], self.step_run, self.fingerprint)
+            # One run may hear of events that another has dealt with. What an event tells of is new to this
+            # step, whichever DAG has written it.
+            done = self.store.unchanged(
+                self.run["dataset"], self.step_run, self.fingerprint, any_dag=choice == "event"
+            )
+            wanted -= done
         return whole_groups(wanted, candidates, self.together)
 
     def _named(self) -> set[str]:
@@ -102,7 +114,18 @@ class StepInputs:
         )
 
 
-def fingerprint(step: ResolvedTask, arguments: dict[str, dict[str, Any]]) -> str:
-    """Return a digest of what decides a step's result besides its images: package, task, arguments."""
-    what = [step.package.name, step.package.version, step.task_name, arguments]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+def fingerprint(step: ResolvedTask, arguments: Mapping[str, Mapping[str, Any]]) -> str:
+    """
+    Return a digest of what decides a step's result besides its images: package, task, arguments.
+
+    :raises WorkflowError: where an argument is no JSON, as a template of native objects may give it.
+    """
+    of_halves = {half: dict(arguments.get(half, {})) for half in HALVES}
+    what = [step.package.name, step.package.version, step.task_name, of_halves]
+    try:
+        text = json.dumps(what, sort_keys=True)
+    except TypeError as error:
+        raise WorkflowError(
+            f"{step.name}: an argument is no JSON, and no task could read it: {error}. Is it a template?"
+        ) from error
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

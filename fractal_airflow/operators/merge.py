@@ -82,6 +82,7 @@ class MergeOutputsOperator(FractalOperator):
         init_task_id: str | None = None,
         step_number: int = 0,
         resource: str = "local",
+        ends_workflow: bool = False,
         trigger_rule: str = TriggerRule.ALL_DONE,
         retry_policy: RetryPolicy | None = ONLY_THE_STORE,
         **kwargs: Any,
@@ -93,16 +94,16 @@ class MergeOutputsOperator(FractalOperator):
         self.run_task_id = run_task_id
         self.step_number = step_number
         self.resource = resource
+        self.ends_workflow = ends_workflow
 
     def execute(self, context: Context) -> RunState:
         """Return the dataset, its version and the run's choices, for the select of the next step."""
         state = self._selected(context)
         run = state["run"]
-        if not state["active"]:
-            return run
+        if not state["active"] or state["idle"]:
+            self._announce_the_others(context, run["dataset"])
+            return after_step(run, self.step) if state["active"] else run
         after = after_step(run, self.step)
-        if state["idle"]:
-            return after
         batches = self._pull(context, self.select_task_id)
         input_urls = [unit["zarr_url"] for batch in batches for unit in batch["units"]]
         ends = self._unit_ends(context, input_urls)
@@ -216,7 +217,10 @@ class MergeOutputsOperator(FractalOperator):
                 announce=announced,
             )
         except (ImageListError, DatasetConflictError) as error:
-            store.record_statuses(run["dataset"], step_run, statuses(error=str(error)))
+            # What this step has merged before stands, where only another run is in the way of merging it anew.
+            refused = isinstance(error, DatasetConflictError)
+            failed = statuses(error=str(error))
+            store.record_statuses(run["dataset"], step_run, failed, only_submitted=refused)
             write_report(context, self.step, ends, error, merged=False)
             context["ti"].xcom_push(key=STEP_KEY, value=StepState(error=str(error)))
             raise
@@ -230,6 +234,13 @@ class MergeOutputsOperator(FractalOperator):
         )
         if announced and (merged.written or merged.removed):
             announce(context, name, merged, self.step.name, self.step_number)
+
+    def _announce_the_others(self, context: Context, name: str) -> None:
+        """Announce what the steps before have changed, where this one would have and has nothing to do."""
+        if self.ends_workflow and DATASETS in self.outlets:
+            merged = get_dataset_store().announce(name)
+            if merged:
+                announce(context, name, merged, self.step.name, self.step_number)
 
     @staticmethod
     def _pull(context: Context, task_id: str, key: str = "return_value") -> Any:

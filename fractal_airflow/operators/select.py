@@ -20,7 +20,7 @@ from fractal_airflow.fractal.choice import parse_image_choice, parse_on_failure
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.links import DatasetLink
-from fractal_airflow.operators.arguments import Form, effective_arguments
+from fractal_airflow.operators.arguments import Form, effective_arguments, recorded_arguments
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.batches import cut_batches, plan_sizes
 from fractal_airflow.operators.events import event_ranges, started_by_itself
@@ -126,7 +126,7 @@ class SelectImagesOperator(FractalOperator):
             store = get_dataset_store()
             found = self._select(context, store)
             batches = self._batches(store, found)
-            if found.urls and found.step_run and found.call:
+            if found.step_run and found.call:
                 store.submit(found.state["run"]["dataset"], found.step_run, found.call, found.urls)
         except FractalAirflowError as error:
             context["ti"].xcom_push(key=STEP_KEY, value=StepState(error=str(error)))
@@ -150,7 +150,9 @@ class SelectImagesOperator(FractalOperator):
         urls = [] if started_by_itself(context) else inputs.urls(images)
         self.log.info("%s: %d images of dataset %r", self.step.name, len(urls), run["dataset"])
         state = StepState(run=run, active=True, idle=not urls, fingerprint=inputs.fingerprint)
-        return _Selection(state, urls, images, inputs.step_run, self._call(arguments, inputs.fingerprint))
+        return _Selection(
+            state, urls, images, inputs.step_run, self._call(context, arguments, inputs.fingerprint)
+        )
 
     def _run_state(self) -> RunState:
         if isinstance(self.dataset, dict):
@@ -203,15 +205,20 @@ class SelectImagesOperator(FractalOperator):
             events,
         )
 
-    def _call(self, arguments: dict[str, Any], digest: str) -> StepCall:
+    def _call(self, context: Context, arguments: dict[str, dict[str, Any]], digest: str) -> StepCall:
         from fractal_airflow.dataset import StepCall
 
         package = self.step.package
+        authored = {"non_parallel": self.step.args_non_parallel, "parallel": self.step.args_parallel}
+        recorded = {
+            half: recorded_arguments(values, authored[half], self.form.get(half), context)
+            for half, values in arguments.items()
+        }
         return StepCall(
             package=package.name,
             version=package.version,
             name=self.step.name,
-            arguments=arguments,
+            arguments=recorded,
             fingerprint=digest,
             resource=self.resource,
         )
@@ -263,13 +270,16 @@ class SelectImagesOperator(FractalOperator):
 
         It is asked of an operator that does not run: the select of the first step asks those of the others.
         """
+        if started_by_itself(context):
+            return False
         try:
             rendered = self.render_template(self.arguments, context, self.get_template_env())
-        except Exception as error:
+            arguments = self._effective(context, rendered)
+            inputs = self._inputs(context, store, run, arguments, events=_events(context, run))
+            return bool(inputs.urls(images))
+        except Exception as error:  # a template that needs what is not there yet, say
             self.log.debug("%s has to find out for itself: %s", self.task_id, error)
             return True
-        arguments = self._effective(context, rendered)
-        return bool(self._inputs(context, store, run, arguments, events=_events(context, run)).urls(images))
 
 
 def _events(context: Context, run: RunState) -> EventRanges:

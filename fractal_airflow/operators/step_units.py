@@ -21,6 +21,11 @@ LOST = Outcome(
     ),
 )
 
+STANDS = (
+    "counts as failed, since another unit of the step failed and the image has none of its own; "
+    "what was made of it stands"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class UnitEnd:
@@ -130,14 +135,16 @@ def _image_status(
     computed: bool,
 ) -> ImageStatus:
     outcome = end.outcome if end else None
-    own_error = outcome.error.message if outcome and outcome.error else None
+    error = first_error
+    if outcome:
+        error = outcome.error.message if outcome.error else STANDS if computed else first_error
     return ImageStatus(
         zarr_url=url,
         status=status,
         map_index=end.map_index if end else None,
         log=outcome.log if outcome else None,
         fingerprint=fingerprint,
-        error=(own_error or first_error) if status == "failed" else None,
+        error=error if status == "failed" else None,
         started_at=_utc(outcome.started_at) if outcome else None,
         seconds=outcome.seconds if outcome else None,
         max_rss_mb=outcome.max_rss_mb if outcome else None,

@@ -95,6 +95,8 @@ class TestPending:
         )
         first = airflow.test_dag("plate", PENDING)
         assert (first.state, projected(airflow, *WELLS)) == ("failed", [1, 2, 2])
+        assert "1 image failed in 1 step" in first.log
+        assert "2 more of its images count as failed in the history" in first.log
         mended.touch()
 
         second = airflow.test_dag("plate", PENDING)
@@ -228,6 +230,7 @@ class TestSeveralRunsAtOnce:
         assert airflow.statuses(ended.run_id) == {"B/03/0": "failed", "B/04/0": "failed"}
         again = airflow.test_dag("plate", PENDING)
         assert again.state == "success", again.log
+        assert airflow.measured("B/03", "B/04") == [2, 2]
 
     def test_runs_that_touch_different_images_both_end_well(self, airflow: AirflowHome) -> None:
         _, second = airflow.add_images("B/03", "B/04")

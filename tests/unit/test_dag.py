@@ -10,6 +10,7 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import ParamValidationError
 
 from fractal_airflow import FractalDag, FractalTaskGroup, FractalWorkflowGroup
+from fractal_airflow.assets import DATASETS
 from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.operators.retries import FAILED_TASKS_TOO
 from fractal_airflow.run_parameters import run_parameters
@@ -90,6 +91,24 @@ class TestSteps:
         assert (init.arguments, init.meta) == ({"suffix": "_max"}, {})
         assert run["command"] == ["/usr/bin/python3", str(FAKE_TASKS / "project_compute.py")]
         assert (run["arguments"], run["meta"]) == ({"fail_for": []}, {"cpus_per_task": 1, "mem": 2000})
+
+
+class TestEvents:
+    """When a run is an event of its dataset."""
+
+    def test_every_merge_is_one(self) -> None:
+        merges = [group.merge for group in dag_of("Project", "Measure").groups]
+
+        assert [(merge.outlets, merge.ends_workflow) for merge in merges] == [([DATASETS], False)] * 2
+
+    def test_or_the_last_one_is_for_all(self) -> None:
+        merges = [group.merge for group in dag_of("Project", "Measure", events="end").groups]
+
+        assert [(merge.outlets, merge.ends_workflow) for merge in merges] == [([], False), ([DATASETS], True)]
+
+    def test_another_choice_is_refused(self) -> None:
+        with pytest.raises(WorkflowError, match="events: must be one of steps, end, not 'never'"):
+            dag_of("Measure", events="never")
 
 
 class TestWhatUsersSee:

@@ -9,7 +9,13 @@ import pytest
 from airflow.sdk import Context, Param
 from airflow.sdk.definitions.param import ParamsDict
 
-from fractal_airflow.operators.arguments import UNCHANGED, UNSET_BY_NULL, effective_arguments, is_same
+from fractal_airflow.operators.arguments import (
+    UNCHANGED,
+    UNSET_BY_NULL,
+    effective_arguments,
+    is_same,
+    recorded_arguments,
+)
 
 KEY = "0_measure.args_parallel.threshold"
 FORM = {"threshold": KEY}
@@ -117,3 +123,34 @@ class TestSameness:
     )
     def test_these_are_different_values(self, value: Any, default: Any) -> None:
         assert not is_same(value, default)
+
+
+class TestWhatIsRecorded:
+    """What goes into the history and beside the images is no place for secrets."""
+
+    def test_arguments_are_recorded_as_they_are(self) -> None:
+        arguments = {"threshold": 5, "note": "{ conn }"}
+
+        assert recorded_arguments(arguments, {"note": "{ conn }"}, FORM, context(5, 5)) == arguments
+
+    @pytest.mark.parametrize(
+        "template",
+        ["{{ conn.portal.password }}", "a {{ var.value.token }} b", {"deep": ["{{ var.json.x }}"]}],
+    )
+    def test_what_comes_from_a_connection_or_variable_is_recorded_as_its_template(
+        self, template: Any
+    ) -> None:
+        found = recorded_arguments({"key": "s3cret"}, {"key": template}, None, context(5, 5))
+
+        assert found == {"key": template}
+
+    def test_another_template_is_recorded_as_what_it_stands_for(self) -> None:
+        found = recorded_arguments({"day": "Monday"}, {"day": "{{ ds }}"}, None, context(5, 5))
+
+        assert found == {"day": "Monday"}
+
+    def test_a_password_is_not_kept(self) -> None:
+        run = context("s3cret", None)
+        run["dag"].params.get_param(KEY).schema["format"] = "password"
+
+        assert recorded_arguments({"threshold": "s3cret"}, {}, FORM, run) == {"threshold": "***"}

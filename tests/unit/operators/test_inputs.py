@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from fractal_airflow.dataset import NO_IMAGE, DatasetStore, ImageStatus, StepRun
-from fractal_airflow.exceptions import EmptyImageListError
+from fractal_airflow.exceptions import EmptyImageListError, WorkflowError
 from fractal_airflow.fractal import Image
-from fractal_airflow.operators.inputs import StepInputs
+from fractal_airflow.operators.inputs import StepInputs, fingerprint
 from fractal_airflow.operators.xcoms import RunState
 from tests.unit.workflows import step
 
@@ -116,6 +116,40 @@ def test_an_event_leaves_out_what_is_done_and_what_the_dag_wrote_itself(store: D
 
     assert inputs(store, "event", events=[[0, 9]]) == ["/z/new"]
     assert inputs(store, "event", number=1, events=[[0, 9]]) == ["/z/old", "/z/new"]
+
+
+def test_a_group_that_lost_a_member_is_left_out_whole(store: DatasetStore) -> None:
+    record(store, "tonight", a="failed", b="done", c="done")
+
+    assert inputs(store, "all", number=1, together=["well"]) == [B, C]
+    assert inputs(store, "all", number=1, together=["plate"]) == []
+
+
+def test_an_event_names_what_another_dag_corrects_in_place_though_it_came_later(store: DatasetStore) -> None:
+    record(store, "yesterday", a="done", b="done")
+    corrected = store.merge(
+        "plate",
+        StepRun("corrections", "run", 0, "Correct"),
+        lambda images, removed: [Image(A, None, {"well": "a"}, {}), *images[1:]],
+        [ImageStatus(A, "done")],
+    )
+
+    assert inputs(store, "pending") == [C]
+    assert inputs(store, "event", events=[(corrected.since, corrected.merge)]) == [A]
+
+
+def test_fingerprints_of_the_version_before_are_the_same(store: DatasetStore) -> None:
+    arguments = {"parallel": {"threshold": 5}}
+
+    assert fingerprint(step("Measure"), arguments) == fingerprint(
+        step("Measure"), {"non_parallel": {}, **arguments}
+    )
+    assert fingerprint(step("Measure"), arguments) == "70de26986cc1faeb"
+
+
+def test_an_argument_that_is_no_json_is_named_with_its_task(store: DatasetStore) -> None:
+    with pytest.raises(WorkflowError, match="Measure: an argument is no JSON"):
+        fingerprint(step("Measure"), {"parallel": {"when": object()}})
 
 
 def test_a_converter_is_kept_under_no_image(store: DatasetStore) -> None:

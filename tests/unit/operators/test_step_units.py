@@ -118,6 +118,7 @@ class TestImageStatuses:
         a, b = image_statuses(["/a", "/b"], ends, "")
 
         assert (a.status, a.computed, a.seconds) == ("failed", True, 2.0)
+        assert "what was made of it stands" in (a.error or "")
         assert (b.status, b.computed, b.map_index) == ("failed", False, 1)
 
     def test_nothing_stands_after_an_error_of_merging_or_of_the_whole_list(self) -> None:
