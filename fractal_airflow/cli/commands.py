@@ -192,6 +192,9 @@ _DATASET = GroupCommand(
 
 _STEP = Arg(("--step",), metavar="STEP", help="only this step: its number, or its name or its task's")
 _RUN_ID = Arg(("--run",), metavar="RUN", help="only this run, by its Airflow run id")
+_DAG_ID = Arg(
+    ("--dag",), metavar="DAG", help="only runs of this DAG: those of two DAGs may have the same run ids"
+)
 
 _HISTORY = ActionCommand(
     name="history",
@@ -215,6 +218,7 @@ examples:
         Arg(("--image",), metavar="IMAGE", help="only this image: its zarr_url, or the end of it, as B/03/0"),
         _STEP,
         _RUN_ID,
+        _DAG_ID,
         Arg(("--status",), choices=("submitted", "done", "failed", "unset"), help="only this status"),
         Arg(("--all",), action="store_true", help="every run, not only the newest record of each image"),
         _OUTPUT,
@@ -241,6 +245,7 @@ example:
         ),
         _STEP,
         _RUN_ID,
+        _DAG_ID,
     ),
 )
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from fractal_airflow.dataset import NO_IMAGE
 from fractal_airflow.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def image_of(store: DatasetStore, name: str, text: str) -> str:
     listed = [image.zarr_url for image in store.images(name)]
     found = ending_with(listed, text)
     if not found:
-        listed += sorted({record.zarr_url for record in store.statuses(name)} - {*listed, ""})
+        listed += sorted({record.zarr_url for record in store.statuses(name)} - {*listed, NO_IMAGE})
         found = ending_with(listed, text)
     if len(found) == 1:
         return found[0]

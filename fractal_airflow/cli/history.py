@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fractal_airflow.cli.finding import image_of, shortened, step_name, steps_of
 from fractal_airflow.cli.metadata import run_state
 from fractal_airflow.cli.output import command, print_error, print_json_rows, print_rows, size_text
+from fractal_airflow.dataset import NO_IMAGE
 from fractal_airflow.exceptions import DatasetError, FractalAirflowError
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 
@@ -42,6 +43,7 @@ def history(args: Any) -> None:
         args.name,
         zarr_url=image_of(store, args.name, args.image) if args.image else None,
         step=args.step,
+        dag_id=args.dag,
         run_id=args.run,
         status=args.status,
         latest=not args.all,
@@ -66,6 +68,7 @@ def history_rows(
     *,
     zarr_url: str | None = None,
     step: str | None = None,
+    dag_id: str | None = None,
     run_id: str | None = None,
     status: Status | None = None,
     latest: bool = True,
@@ -76,11 +79,11 @@ def history_rows(
     :param step: its number or name.
     :param status: with ``unset``: the images that have no record at a step.
     :param latest: only the newest record for each step and image.
-    :raises DatasetError: where there is no such step or run.
+    :raises DatasetError: where there is no such step, run or DAG.
     """
-    runs = store.step_runs(name, run_id=run_id)
-    if run_id is not None and not runs:
-        raise unknown_run(store, name, run_id)
+    runs = store.step_runs(name, dag_id=dag_id, run_id=run_id)
+    if not runs and (dag_id is not None or run_id is not None):
+        raise unknown_run(store, name, dag_id, run_id)
     names = {(each.step, each.task): step_name(each.name, each.task) for each in runs}
     steps = steps_of(runs, step) if step is not None else set(names)
     only = next(iter(steps))[0] if len({number for number, _ in steps}) == 1 else None
@@ -89,6 +92,7 @@ def history_rows(
         name,
         zarr_url=zarr_url,
         step=only,
+        dag_id=dag_id,
         run_id=run_id,
         status=wanted,
         latest=latest,
@@ -102,11 +106,15 @@ def history_rows(
     return (_row(record, names[record.step, record.task]) for record in records)
 
 
-def unknown_run(store: DatasetStore, name: str, run_id: str) -> DatasetError:
-    """Return the error for a run that the history does not know, with those that it does."""
-    newest = list(dict.fromkeys(each.run_id for each in reversed(store.step_runs(name))))[:_MOST_RUNS]
-    known = f"its newest are {', '.join(newest)}" if newest else "there was none yet"
-    return DatasetError(f"No step of a run {run_id!r} has begun on dataset {name!r}: {known}")
+def unknown_run(store: DatasetStore, name: str, dag_id: str | None, run_id: str | None) -> DatasetError:
+    """Return the error for a run, or a DAG, that the history does not know, with those that it does."""
+    runs = reversed(store.step_runs(name))
+    names = (each.run_id if dag_id is None else f"{each.run_id} of {each.dag_id}" for each in runs)
+    newest = list(dict.fromkeys(names))[:_MOST_RUNS]
+    known = f"its newest runs are {', '.join(newest)}" if newest else "there was none yet"
+    asked = "a run" if run_id is None else f"a run {run_id!r}"
+    of_dag = "" if dag_id is None else f" of DAG {dag_id!r}"
+    return DatasetError(f"No step of {asked}{of_dag} has begun on dataset {name!r}: {known}")
 
 
 def _row(record: StatusRecord, name: str) -> Row:
@@ -143,7 +151,7 @@ def _unset_rows(
         known.setdefault((record.step, record.task), {})[record.zarr_url] = record.status
     for step, task in sorted(steps):
         at_step = known.get((step, task), {})
-        if set(at_step) == {""}:
+        if set(at_step) == {NO_IMAGE}:
             continue
         for url in urls:
             if at_step.get(url, "unset") == "unset":
@@ -163,7 +171,7 @@ def print_table(rows: Sequence[Row], zarr_dir: str) -> None:
     print_rows([cells(row, zarr_dir) for row in islice(rows, MOST_ROWS)], columns)
     if len(rows) > MOST_ROWS:
         print(
-            f"The first {MOST_ROWS} of {len(rows)} rows: choose with --image, --step, --run or --status, "
+            f"The first {MOST_ROWS} of {len(rows)} rows: choose with --image, --step, --run, --dag or --status, "
             "or have all of them with -o json"
         )
 

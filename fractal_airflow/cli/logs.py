@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fractal_airflow.cli.finding import image_of, step_name, steps_of
 from fractal_airflow.cli.history import settle
 from fractal_airflow.cli.output import command
+from fractal_airflow.dataset import NO_IMAGE
 from fractal_airflow.exceptions import DatasetError, FractalAirflowError, ResourceError
 from fractal_airflow.execution.run_folder import run_name
 from fractal_airflow.hooks.dataset_store import get_dataset_store
@@ -25,7 +26,7 @@ def logs(args: Any) -> None:
     """Print the log of the unit that processed an image last."""
     store = get_dataset_store()
     settle(store, args.name)
-    record = newest_with_log(store, args.name, args.image, step=args.step, run_id=args.run)
+    record = newest_with_log(store, args.name, args.image, step=args.step, dag_id=args.dag, run_id=args.run)
     run = run_of(store, args.name, record)
     step = f"{record.step} {step_name(run.name if run else None, record.task)}"
     _say(f"Step {step}, run {record.run_id}: {record.status}")
@@ -35,7 +36,13 @@ def logs(args: Any) -> None:
 
 
 def newest_with_log(
-    store: DatasetStore, name: str, image: str | None, *, step: str | None = None, run_id: str | None = None
+    store: DatasetStore,
+    name: str,
+    image: str | None,
+    *,
+    step: str | None = None,
+    dag_id: str | None = None,
+    run_id: str | None = None,
 ) -> StatusRecord:
     """
     Return the newest record of an image that has a log: that of the last step which it came to.
@@ -44,13 +51,14 @@ def newest_with_log(
     :param step: its number or name.
     :raises DatasetError: where there is none.
     """
-    url = image_of(store, name, image) if image else ""
-    about = f"Image {url!r}" if url else "A step without images"
-    records = store.statuses(name, zarr_url=url, run_id=run_id, latest=False)
+    url = image_of(store, name, image) if image else NO_IMAGE
+    about = f"Image {url!r}" if url != NO_IMAGE else "A step without images"
+    records = store.statuses(name, zarr_url=url, dag_id=dag_id, run_id=run_id, latest=False)
     if step is not None:
         steps = steps_of(store.step_runs(name), step)
         records = [record for record in records if (record.step, record.task) in steps]
-    where = (f" at step {step!r}" if step is not None else "") + (f" in run {run_id!r}" if run_id else "")
+    asked = [(" at step ", step), (" in run ", run_id), (" of DAG ", dag_id)]
+    where = "".join(f"{words}{text!r}" for words, text in asked if text is not None)
     if not records:
         raise DatasetError(f"{about} of dataset {name!r} was never processed{where}: there is no log")
     running = records[-1] if records[-1].status == "submitted" else None

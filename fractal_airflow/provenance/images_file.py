@@ -7,8 +7,6 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-NO_IMAGE = ""
-
 
 class InputImage(NamedTuple):
     """An image that a step was given, and how it fared."""
@@ -19,12 +17,8 @@ class InputImage(NamedTuple):
 
 
 def input_csv(images: Iterable[InputImage]) -> bytes:
-    """Return the file of the images that a step was given, in the order in which it got them."""
-    rows = (
-        (url, status, "" if seconds is None else f"{seconds:.3f}")
-        for url, status, seconds in images
-        if url != NO_IMAGE
-    )
+    """Return the file of the images that a step was given, in the order of the history: that of their URLs."""
+    rows = ((url, status, "" if seconds is None else f"{seconds:.3f}") for url, status, seconds in images)
     return _csv(("zarr_url", "status", "seconds"), rows)
 
 

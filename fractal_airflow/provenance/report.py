@@ -132,7 +132,8 @@ def _failures(run: RunFacts) -> Iterator[str]:
         for unit in step.failed[:left]:
             yield from _failure(run, step, unit)
         if len(step.failed) > left:
-            yield f"- and {len(step.failed) - left} more: {code(_history(run, step))} lists them"
+            history = _command(run, step, "history", "--status", "failed")
+            yield f"- and {len(step.failed) - left} more: {code(history)} lists them"
         left = max(0, left - len(step.failed))
 
 
@@ -140,8 +141,7 @@ def _failure(run: RunFacts, step: StepFacts, unit: FailedUnit) -> Iterator[str]:
     if unit.zarr_urls:
         more = f" and {len(unit.zarr_urls) - 1} more" if len(unit.zarr_urls) > 1 else ""
         yield f"- {code(unit.zarr_urls[0])}{more}: {code(error_line(unit.error))}"
-        command = ["airflow", "fractal", "logs", run.dataset, unit.zarr_urls[0], "--step", str(step.number)]
-        yield f"  - read its log: {code(shlex.join(command))}"
+        yield f"  - read its log: {code(_command(run, step, 'logs', unit.zarr_urls[0]))}"
     else:
         yield f"- {code(error_line(unit.error))}"
     if unit.log:
@@ -150,9 +150,10 @@ def _failure(run: RunFacts, step: StepFacts, unit: FailedUnit) -> Iterator[str]:
         yield f"  - {link('task instance in Airflow', unit.link)}"
 
 
-def _history(run: RunFacts, step: StepFacts) -> str:
-    command = ["airflow", "fractal", "history", run.dataset, "--run", run.run_id]
-    return shlex.join([*command, "--step", str(step.number), "--status", "failed"])
+def _command(run: RunFacts, step: StepFacts, name: str, *more: str) -> str:
+    """Return the command that tells more of a step of this very run, as a shell takes it."""
+    where = ["--dag", run.dag_id, "--run", run.run_id, "--step", str(step.number)]
+    return shlex.join(["airflow", "fractal", name, run.dataset, *more, *where])
 
 
 def _short_failure(step: StepFacts) -> str:

@@ -69,7 +69,7 @@ class TestFailures:
         url = airflow.url("B/04")
         assert text.startswith("# plate: 1 image failed in 1 step\n")
         assert f"- `{url}`: `the task ended with exit code 1: ValueError: {url} is out of focus`" in text
-        assert f"`airflow fractal logs plate {url} --step 0`" in text
+        assert f"`airflow fractal logs plate {url} --dag plate --run {run.run_id} --step 0`" in text
         assert f"/dags/plate/runs/{quote(run.run_id)}/tasks/0_find_cells.run/mapped/1?try_number=1)" in text
         assert "TaskExecutionError: plate: 1 image failed in 1 step. First: step 0 (Find <cells>)" in run.log
 

@@ -34,9 +34,11 @@ class Screen:
         self.run("tuesday", 1, "Measure", [])
         self.airflow.store.submit("plate", *self.step("tuesday", 1, "Measure"), [one])
 
-    def step(self, run_id: str, number: int, name: str, resource: str = "local") -> tuple[StepRun, StepCall]:
+    def step(
+        self, run_id: str, number: int, name: str, resource: str = "local", dag_id: str = "nuclei"
+    ) -> tuple[StepRun, StepCall]:
         return (
-            StepRun("nuclei", run_id, number, f"fake-tasks/{name}"),
+            StepRun(dag_id, run_id, number, f"fake-tasks/{name}"),
             StepCall("fake-tasks", "1.0.0", f"{name} it", {}, "0123456789abcdef", resource),
         )
 
@@ -45,12 +47,19 @@ class Screen:
         self.airflow.store.submit("plate", step, call, [status.zarr_url for status in statuses])
         self.airflow.store.record_statuses("plate", step, statuses)
 
-    def log(self, url: str, text: str, run_id: str = "wednesday", resource: str = "local") -> Path:
+    def log(
+        self,
+        url: str,
+        text: str,
+        run_id: str = "wednesday",
+        resource: str = "local",
+        dag_id: str = "nuclei",
+    ) -> Path:
         """Let an image be processed once more, with a log."""
-        path = self.airflow.runs / "nuclei" / run_id / "00_Project" / "0000-0123456789ab" / "1" / "0-log.txt"
+        path = self.airflow.runs / dag_id / run_id / "00_Project" / "0000-0123456789ab" / "1" / "0-log.txt"
         path.parent.mkdir(parents=True)
         path.write_text(text)
-        step, call = self.step(run_id, 0, "Project", resource)
+        step, call = self.step(run_id, 0, "Project", resource, dag_id)
         self.airflow.store.submit("plate", step, call, [url])
         self.airflow.store.record_statuses("plate", step, [ImageStatus(url, "done", log=str(path))])
         return path
@@ -176,9 +185,18 @@ def test_the_history_can_be_narrowed_down(
         (["history", "plate", "--step", "Segment"], ["no step 'Segment'", "0 (Project it), 1 (Measure it)"]),
         (["history", "plate", "--step", "2"], ["no step '2'"]),
         (["history", "plate", "--run", "friday"], ["No step of a run 'friday'", "tuesday, monday"]),
+        (
+            ["history", "plate", "--dag", "other"],
+            ["No step of a run of DAG 'other'", "tuesday of nuclei, monday of nuclei"],
+        ),
+        (["history", "plate", "--dag", "other", "--run", "monday"], ["a run 'monday' of DAG 'other'"]),
         (["logs", "plate", "C/04/0"], ["no image 'C/04/0'", "C/03/0"]),
         (["logs", "plate", "C/03/0", "--step", "1"], ["was never processed at step '1'"]),
         (["logs", "plate", "C/03/0", "--run", "monday"], ["was never processed in run 'monday'"]),
+        (
+            ["logs", "plate", "C/03/0", "--run", "tuesday", "--dag", "other"],
+            ["was never processed in run 'tuesday' of DAG 'other'"],
+        ),
         (["logs", "plate", "B/04/0", "--step", "1"], ["has no log at step '1': exit code 1"]),
         (["logs", "plate", "B/03/0", "--run", "tuesday"], ["is being processed", "step 1 of run tuesday"]),
         (["logs", "plate"], ["A step without images", "was never processed"]),
@@ -237,6 +255,17 @@ def test_a_log_is_printed_and_nothing_else(screen: Screen, call: Call) -> None:
 
     assert (ended.code, ended.out) == (0, "=== began\nall is well\n")
     assert ended.err == f"Step 0 Project it, run wednesday: done\n{path}\n"
+
+
+def test_of_two_dags_with_the_same_run_ids_one_can_be_named(screen: Screen, call: Call) -> None:
+    url = screen.urls[1]
+    for dag_id in ("nightly", "by_hand"):
+        screen.log(url, f"{dag_id}\n", run_id="scheduled__2026-11-21", dag_id=dag_id)
+    asked = ("--run", "scheduled__2026-11-21", "--dag", "nightly")
+
+    assert [row["dag_id"] for row in rows(call, *asked)] == ["nightly"]
+    assert call("logs", "plate", "B/04/0", *asked).out == "nightly\n"
+    assert call("logs", "plate", "B/04/0", *asked[:2]).out == "by_hand\n"
 
 
 def test_a_log_that_was_cleaned_away_is_named(screen: Screen, call: Call) -> None:

@@ -20,7 +20,7 @@ def read(content: bytes) -> list[list[str]]:
 
 
 def test_images_keep_their_order_and_their_names() -> None:
-    inputs = [InputImage("/data/1", "done", 0.25), InputImage(ODD, "failed"), InputImage("", "done", 1.0)]
+    inputs = [InputImage("/data/1", "done", 0.25), InputImage(ODD, "failed")]
 
     assert read(input_csv(inputs)) == [
         ["zarr_url", "status", "seconds"],

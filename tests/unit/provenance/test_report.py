@@ -35,9 +35,21 @@ def test_of_many_failures_the_first_are_listed_and_the_others_counted() -> None:
 
     assert report.startswith("# Count nuclei: 500 images failed in 2 steps\n")
     assert report.count("- read its log") == 200
-    history = "airflow fractal history 'my plate' --run monday --step"
-    assert f"- and 50 more: `{history} 0 --status failed` lists them" in report
-    assert f"- and 250 more: `{history} 1 --status failed` lists them" in report
+    history = "airflow fractal history 'my plate' --status failed --dag plate --run monday --step"
+    assert f"- and 50 more: `{history} 0` lists them" in report
+    assert f"- and 250 more: `{history} 1` lists them" in report
+
+
+def test_names_of_users_are_quoted_for_the_shell() -> None:
+    failed = [FailedUnit(["/data/zarr/it's"], ERROR)]
+    step = a_step(0, "Segment", end="failed", counts={"failed": 1}, failed=failed)
+
+    report = render_report(a_run(step, dataset="$(rm)", dag_id="a b", run_id="manual__1; rm"))
+
+    command = (
+        """airflow fractal logs '$(rm)' '/data/zarr/it'"'"'s' --dag 'a b' --run 'manual__1; rm' --step 0"""
+    )
+    assert f"read its log: `{command}`" in report
 
 
 def test_texts_of_users_and_tasks_mean_nothing_in_markdown() -> None:
