@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
+from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from fractal_airflow.assets import DATASETS
@@ -14,8 +13,6 @@ from fractal_airflow.collector import collector_paused
 from fractal_airflow.exceptions import (
     ClusterNotReadyError,
     DatasetConflictError,
-    DatasetStoreError,
-    FractalAirflowError,
     ImageListError,
     ResourceError,
 )
@@ -28,6 +25,7 @@ from fractal_airflow.operators.events import announce
 from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.idle import after_step
 from fractal_airflow.operators.report import write_report
+from fractal_airflow.operators.retries import ONLY_THE_STORE
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
 
 if TYPE_CHECKING:
@@ -36,24 +34,6 @@ if TYPE_CHECKING:
     from fractal_airflow.dataset import Merged
     from fractal_airflow.execution.resource import Resource
     from fractal_airflow.operators.step_units import ReadOutcomes, UnitEnd
-
-CLUSTER_PAUSE = timedelta(minutes=1)
-
-ONLY_THE_STORE = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(exception=DatasetStoreError, action=RetryAction.DEFAULT),
-        RetryRule(
-            exception=ClusterNotReadyError,
-            retry_delay=CLUSTER_PAUSE,
-            reason="the cluster does not answer: it holds results, or jobs that nobody wants any more",
-        ),
-        RetryRule(
-            exception=FractalAirflowError,
-            action=RetryAction.FAIL,
-            reason="only the dataset store, or the cluster, can be better at another try",
-        ),
-    ]
-)
 
 
 class MergeOutputsOperator(FractalOperator):

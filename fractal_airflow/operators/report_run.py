@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, TriggerRule
+from airflow.sdk import TriggerRule
 
-from fractal_airflow.exceptions import DatasetStoreError, FractalAirflowError, TaskExecutionError
+from fractal_airflow.exceptions import TaskExecutionError
 from fractal_airflow.operators.base import FractalOperator
+from fractal_airflow.operators.retries import ONLY_THE_STORE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
@@ -24,17 +25,6 @@ REPORT_KEY = "report"
 
 PROVENANCE_KEY = "provenance"
 """Under this key is the folder of the run's provenance."""
-
-ONLY_THE_STORE = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(exception=DatasetStoreError, action=RetryAction.DEFAULT),
-        RetryRule(
-            exception=FractalAirflowError,
-            action=RetryAction.FAIL,
-            reason="the report is about what has happened: clear what failed to have that run again",
-        ),
-    ]
-)
 
 
 class ReportedStep(NamedTuple):

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
 
 from fractal_airflow.exceptions import (
+    ClusterNotReadyError,
+    DatasetStoreError,
     EmptyImageListError,
+    FractalAirflowError,
     ImageListError,
     JobCancelledError,
     NodeFailureError,
@@ -31,6 +34,7 @@ DEFAULT_RETRIES = 3
 
 AT_ONCE = timedelta(0)
 CANCELLED_PAUSE = timedelta(seconds=10)
+CLUSTER_PAUSE = timedelta(minutes=1)
 
 _CANNOT_SUCCEED = [
     RetryRule(exception=WorkFolderError, action=RetryAction.DEFAULT),
@@ -96,6 +100,23 @@ def decide(error: BaseException, decision: RetryDecision) -> None:
 
 NOT_WHAT_CANNOT_SUCCEED = ExceptionRetryPolicy(rules=_CANNOT_SUCCEED)
 """For tasks that run no units."""
+
+ONLY_THE_STORE = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=DatasetStoreError, action=RetryAction.DEFAULT),
+        RetryRule(
+            exception=ClusterNotReadyError,
+            retry_delay=CLUSTER_PAUSE,
+            reason="the cluster does not answer: it holds results, or jobs that nobody wants any more",
+        ),
+        RetryRule(
+            exception=FractalAirflowError,
+            action=RetryAction.FAIL,
+            reason="only the dataset store, or the cluster, can be better at another try",
+        ),
+    ]
+)
+"""For tasks that take stock of what has happened: merges, and the report of a run."""
 
 LOST_JOBS = RunRetryPolicy(rules=[*_CANNOT_SUCCEED, _FAILED_TASK, *_LOST_JOBS])
 """For tasks that run units: what befell their job is made good, a task that fails is not tried again."""

@@ -18,7 +18,7 @@ from fractal_airflow.exceptions import (
     WorkflowError,
 )
 from fractal_airflow.operators.base import NOT_WHAT_CANNOT_SUCCEED, FractalOperator
-from fractal_airflow.operators.merge import ONLY_THE_STORE
+from fractal_airflow.operators.retries import ONLY_THE_STORE
 
 
 def rendered(
