@@ -111,22 +111,22 @@ class ReportOperator(FractalOperator):
         from fractal_airflow.operators.api_note import set_note
         from fractal_airflow.operators.provenance import write_provenance
         from fractal_airflow.operators.report_file import write_report_file
-        from fractal_airflow.provenance.report import render_note, render_report
+        from fractal_airflow.provenance.report import render_note, render_report, render_warnings
 
         ti = context["ti"]
         warnings: list[str] = []
         where = None
+        report = render_report(run)
         if run.steps_that_ran:
-            report = render_report(run)
             folder = self._try(
                 "The provenance of the run", warnings, lambda: write_provenance(run, store, report)
             )
             if folder:
                 ti.xcom_push(key=PROVENANCE_KEY, value=folder)
                 self.log.info("The run's provenance is in %s", folder)
-            report = render_report(run, warnings)
-            where = self._try("The report's file", warnings, lambda: write_report_file(run, report))
-        report = render_report(run, warnings)
+            told = report + render_warnings(warnings)
+            where = self._try("The report's file", warnings, lambda: write_report_file(run, told))
+        report += render_warnings(warnings)
         ti.xcom_push(key=REPORT_KEY, value=report)
         self.log.info("%s", report)
         self._try("The task's note", warnings, lambda: set_note(ti, render_note(run, where)))

@@ -13,6 +13,7 @@ from airflow.sdk import conf
 
 from fractal_airflow.operators.xcoms import STEP_KEY, StepState
 from fractal_airflow.provenance.facts import FailedUnit, RunFacts, StepEnd, StepFacts
+from fractal_airflow.provenance.report import MOST_FAILURES
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -242,7 +243,11 @@ def _written(record: StepRecord) -> Mapping[str, int]:
 
 
 def failed_units(ti: Any, task_id: str, statuses: Sequence[StatusRecord]) -> list[FailedUnit]:
-    """Return the units that failed; the images of a command that got the whole list are one."""
+    """
+    Return the units that failed; the images of a command that got the whole list are one.
+
+    As many as a report names have the address of their task instance.
+    """
     by_unit: dict[tuple[Any, ...], list[StatusRecord]] = {}
     for status in statuses:
         own = status.zarr_url if status.map_index is not None or not status.log else ""
@@ -252,7 +257,9 @@ def failed_units(ti: Any, task_id: str, statuses: Sequence[StatusRecord]) -> lis
             zarr_urls=[status.zarr_url for status in unit if status.zarr_url],
             error=unit[0].error or "failed without a reason",
             log=unit[0].log,
-            link=task_link(ti, task_id, unit[0].map_index, unit[0].try_number),
+            link=task_link(ti, task_id, unit[0].map_index, unit[0].try_number)
+            if place < MOST_FAILURES
+            else None,
         )
-        for unit in by_unit.values()
+        for place, unit in enumerate(by_unit.values())
     ]

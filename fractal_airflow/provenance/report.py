@@ -13,12 +13,8 @@ NOTE_LENGTH = 1000
 """The longest note that Airflow takes."""
 
 
-def render_report(run: RunFacts, warnings: Sequence[str] = ()) -> str:
-    """
-    Return the report of a run.
-
-    :param warnings: what went wrong beside the run itself: its provenance could not be written, say.
-    """
+def render_report(run: RunFacts) -> str:
+    """Return the report of a run."""
     lines = [
         f"# {plain(run.workflow_name)}: {_verdict(run)}",
         "",
@@ -27,9 +23,13 @@ def render_report(run: RunFacts, warnings: Sequence[str] = ()) -> str:
         *_table(run.steps),
         *_failures(run),
         *_what_to_do(run),
-        *(["", "## Warnings", "", *(f"- {plain(text)}" for text in warnings)] if warnings else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def render_warnings(warnings: Sequence[str]) -> str:
+    """Return the end of a report: what went wrong beside the run itself; nothing where nothing did."""
+    return "".join(["\n## Warnings\n\n", *(f"- {plain(text)}\n" for text in warnings)]) if warnings else ""
 
 
 def render_note(run: RunFacts, where: str | None) -> str:

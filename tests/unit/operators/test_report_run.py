@@ -25,6 +25,7 @@ from fractal_airflow.operators.report_places import (
 )
 from fractal_airflow.operators.run_facts import failed_units, task_link
 from fractal_airflow.provenance.crate import METADATA_FILE
+from fractal_airflow.provenance.report import MOST_FAILURES
 from tests.unit.provenance.runs import a_run, a_step
 
 TI = SimpleNamespace(dag_id="my plate", run_id="manual__2026-11-21T12:00:00+00:00")
@@ -165,6 +166,18 @@ def test_the_images_of_a_command_that_gets_the_whole_list_failed_as_one() -> Non
     assert [(unit.zarr_urls, unit.log) for unit in whole_list] == [(["/1", "/2"], "/log")]
     assert [unit.zarr_urls for unit in own] == [["/1"], ["/2"], ["/3"]]
     assert [unit.zarr_urls for unit in converter] == [[]]
+
+
+def test_of_very_many_failed_units_those_that_a_report_names_have_links() -> None:
+    now = datetime.now(UTC)
+    of_run: dict[str, Any] = {"dag_id": "a", "run_id": "b", "step": 0, "task": "c", "recorded_at": now}
+    statuses = [
+        StatusRecord(f"/{number}", "failed", number, "/log", merge=1, **of_run) for number in range(250)
+    ]
+
+    units = failed_units(TI, "0_a.run", statuses)
+
+    assert [bool(unit.link) for unit in units] == [True] * MOST_FAILURES + [False] * (250 - MOST_FAILURES)
 
 
 def test_a_dag_file_that_has_a_report_imports_nothing_of_crates() -> None:

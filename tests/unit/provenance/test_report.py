@@ -6,14 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from fractal_airflow.provenance.facts import FailedUnit
-from fractal_airflow.provenance.report import NOTE_LENGTH, render_error, render_note, render_report
+from fractal_airflow.provenance.report import (
+    NOTE_LENGTH,
+    render_error,
+    render_note,
+    render_report,
+    render_warnings,
+)
 from tests.unit.provenance.runs import ERROR, a_run, a_step, of_every_kind
 
 GOLDEN = Path(__file__).with_name("golden")
 
 
 def test_a_report_of_everything_there_is() -> None:
-    report = render_report(of_every_kind(), ["The crate could not be written: *disk* full"])
+    warnings = ["The crate could not be written: *disk* full"]
+
+    report = render_report(of_every_kind()) + render_warnings(warnings)
 
     assert report == (GOLDEN / "report.md").read_text(encoding="utf-8")
 
@@ -23,6 +31,7 @@ def test_a_run_in_which_all_is_well_says_so_in_its_title() -> None:
 
     assert report.startswith("# Count nuclei: done\n")
     assert "What to do" not in report
+    assert not render_warnings([])
 
 
 def test_of_many_failures_the_first_are_listed_and_the_others_counted() -> None:
