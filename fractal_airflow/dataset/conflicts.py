@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence, Set
 import sqlalchemy as sa
 
 from fractal_airflow.dataset.bulk import fetch, fetch_plain
-from fractal_airflow.dataset.records import StepRun
-from fractal_airflow.dataset.schema import dataset_version, image_write, step_run
+from fractal_airflow.dataset.records import ImageStatus, StepRun
+from fractal_airflow.dataset.schema import dataset_version, image_status, image_write, step_run
+from fractal_airflow.dataset.steps import same_step_run
 from fractal_airflow.dataset.versions import Head, changed_urls
 from fractal_airflow.exceptions import DatasetConflictError
 
@@ -66,6 +67,23 @@ def _replaced_since(head: Head, version: int) -> sa.Select[tuple[int, str]]:
         .where(dataset_version.c.what.in_(("restored", "imported")))
         .order_by(dataset_version.c.version)
     )
+
+
+def merged_before(
+    connection: sa.Connection, head: Head, step: StepRun, statuses: Sequence[ImageStatus], selected_at: int
+) -> tuple[int, int] | None:
+    """The id of a step run and the number of its merge, if that has merged what it selected: with these statuses.
+
+    Its task died before it could tell, and tries again.
+    """
+    query = sa.select(step_run.c.id, step_run.c.merge).where(same_step_run(head, step))
+    found = connection.execute(query.where(step_run.c.merge > selected_at)).first()
+    if found is None:
+        return None
+    columns = sa.select(image_status.c.zarr_url, image_status.c.status)
+    recorded = set(map(tuple, fetch_plain(connection, columns.where(image_status.c.step_run_id == found.id))))
+    same = all((status.zarr_url, status.status) in recorded for status in statuses)
+    return (found.id, found.merge) if same else None
 
 
 def conflict_message(name: str, step: StepRun, changed: dict[str, set[str]]) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from fractal_airflow.dataset.discarding import discard_changed
 from fractal_airflow.dataset.engine import public_name
 from fractal_airflow.dataset.records import Dataset, Version, VersionOrigin
 from fractal_airflow.dataset.schema import dataset, dataset_version, step_run
@@ -84,10 +85,14 @@ def add(connection: sa.Connection, name: str, zarr_dir: str) -> bool:
 
 
 def set_images(connection: sa.Connection, file: DatasetFile, what: VersionOrigin) -> Dataset:
-    """Make this file's images the next version of its dataset."""
+    """Make this file's images the next version of its dataset.
+
+    What was computed of images that it lacks, or has otherwise, does not stand any more.
+    """
     head = require(connection, file.name, lock=True)
     newest = read_rows(connection, head)
-    write_version(connection, head, newest, place(file.images, [], newest, head), what)
+    written = write_version(connection, head, newest, place(file.images, [], newest, head), what)
+    discard_changed(connection, head, newest, {*written.updated, *written.removed})
     return describe(connection, file.name)
 
 

@@ -184,7 +184,8 @@ class Merged:
     """What a merge changed in the image list, as ``zarr_url`` lists; ``version`` is the one it left.
 
     :param merge: its number among the dataset's merges.
-    :param since: the number of the merge up to which the dataset's changes were announced before this one.
+    :param since: the number of the merge up to which the dataset's changes were announced before this one, and
+        before any earlier merge of the same step run.
     :param written: how many images its step made or edited, though their entries may be the same as before.
     """
 

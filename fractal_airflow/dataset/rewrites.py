@@ -18,10 +18,7 @@ from fractal_airflow.dataset.bulk import among, among_texts, fetch_plain
 from fractal_airflow.dataset.records import StepRun
 from fractal_airflow.dataset.schema import image_status, image_write, step_run
 from fractal_airflow.dataset.versions import Head
-
-_SMALL = 1000
-_ROWS_A_LOOK_UP = 4
-"""So many rows of a run are read one after the other in the time in which one is looked up."""
+from fractal_airflow.dataset.writes import looked_up
 
 
 class _Writer(NamedTuple):
@@ -91,7 +88,7 @@ def _newer_writes(
     queries = []
     for writer in writers:
         older = bisect_left(merges, writer.merge)  # so many records are older than its newest merge
-        if writer.written > max(_SMALL, _ROWS_A_LOOK_UP * older):
+        if looked_up(writer.written, older):
             these = among_texts(connection, written.zarr_url, oldest_first[:older])
             queries.append(query.where(written.step_run_id == writer.id, these))
         elif older:

@@ -118,12 +118,6 @@ def submitted_urls(connection: sa.Connection, own_id: int) -> set[str]:
     return set(connection.scalars(query))
 
 
-def discard_results(connection: sa.Connection, own_ids: sa.Select[tuple[int]]) -> None:
-    """Let nothing that these step runs computed stand any more."""
-    query = sa.update(image_status).where(image_status.c.step_run_id.in_(own_ids), image_status.c.computed)
-    connection.execute(query.values(computed=False))
-
-
 def read_statuses(
     connection: sa.Connection,
     dataset_id: int,

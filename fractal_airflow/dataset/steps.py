@@ -70,21 +70,39 @@ def record_end(connection: sa.Connection, own_id: int) -> None:
     connection.execute(sa.update(step_run).where(begun).values(ended_at=datetime.now(UTC)))
 
 
+def announced_since(connection: sa.Connection, head: Head, own_id: int) -> int:
+    """The merge up to which the dataset's changes were announced before any merge of this step run.
+
+    An event is lost where a task dies after its merge. Its step run's next merge tells of that again.
+    """
+    before = connection.scalar(sa.select(step_run.c.announced_before).where(step_run.c.id == own_id))
+    return head.announced if before is None else min(before, head.announced)
+
+
 def set_announced(connection: sa.Connection, head: Head, merge: int) -> None:
     """Note up to which merge the dataset's changes are announced."""
     connection.execute(sa.update(dataset).where(dataset.c.id == head.id).values(announced=merge))
 
 
-def count_merge(
-    connection: sa.Connection, head: Head, own_ids: Collection[int], *, announce: bool = False
-) -> int:
+def announce_merge(connection: sa.Connection, head: Head, own_id: int, number: int, *, announce: bool) -> int:
+    """Note whether a step run's merge is announced; return the merge up to which changes were before.
+
+    Where it is not, what its earlier merge had to tell is left to the next that is.
+    """
+    since = announced_since(connection, head, own_id)
+    set_announced(connection, head, number if announce else since)
+    own = sa.update(step_run).where(step_run.c.id == own_id)
+    connection.execute(own.values(announced_before=since if announce else None))
+    return since
+
+
+def count_merge(connection: sa.Connection, head: Head, own_ids: Collection[int]) -> int:
     """Count one more merge into the dataset, the newest of these step runs, and return its number.
 
     Call it under the dataset's lock, once a transaction.
     """
     number = head.merges + 1
-    counted = {"merges": number, "announced": number} if announce else {"merges": number}
-    connection.execute(sa.update(dataset).where(dataset.c.id == head.id).values(counted))
+    connection.execute(sa.update(dataset).where(dataset.c.id == head.id).values(merges=number))
     own = among(connection, step_run.c.id, own_ids)
     first = sa.case((step_run.c.first_merge > 0, step_run.c.first_merge), else_=number)
     values = {"merge": number, "first_merge": first, "ended_at": datetime.now(UTC)}

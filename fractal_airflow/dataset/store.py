@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from fractal_airflow.collector import collector_paused
 from fractal_airflow.dataset import datasets, versions
-from fractal_airflow.dataset.conflicts import refuse_conflict
+from fractal_airflow.dataset.conflicts import merged_before, refuse_conflict
+from fractal_airflow.dataset.discarding import discard_later
 from fractal_airflow.dataset.records import (
     Dataset,
     Diff,
@@ -24,11 +25,18 @@ from fractal_airflow.dataset.records import (
 from fractal_airflow.dataset.rows import to_images
 from fractal_airflow.dataset.run_history import RunHistory
 from fractal_airflow.dataset.schema import dataset
-from fractal_airflow.dataset.statuses import discard_results, write_statuses
-from fractal_airflow.dataset.steps import count_merge, merge_base, step_run_id, step_runs_after
+from fractal_airflow.dataset.statuses import write_statuses
+from fractal_airflow.dataset.steps import (
+    announce_merge,
+    announced_since,
+    count_merge,
+    merge_base,
+    set_announced,
+    step_run_id,
+)
 from fractal_airflow.dataset.versions import Head
 from fractal_airflow.dataset.writes import find_writes, record_writes
-from fractal_airflow.exceptions import DatasetError
+from fractal_airflow.exceptions import DatasetConflictError, DatasetError
 from fractal_airflow.fractal.dataset_file import DatasetFile, dump_dataset, parse_dataset
 from fractal_airflow.fractal.images import Image, dump_image
 
@@ -100,7 +108,8 @@ class DatasetStore(RunHistory):
     def import_dataset(self, data: dict[str, Any], *, replace: bool = False) -> Dataset:
         """Add a dataset from an export.
 
-        :param replace: where there is one of that name, make the images its next version.
+        :param replace: where there is one of that name, make the images its next version. What steps have made
+            or edited there that is now lacking, or otherwise, is pending again.
         :raises DatasetError: if the data break the rules, or the name is taken.
         """
         return self._add(parse_dataset(data), "imported", replace=replace)
@@ -154,7 +163,27 @@ class DatasetStore(RunHistory):
         :param announce: whether the caller announces what has changed since the last time.
         :raises DatasetConflictError: if another run, a restore or an import has changed images of this step
             since then, as far as ``selected_at`` and ``version`` are given: then nothing is written, either.
+            Not if this very merge is done already, by a try of the task that died: then nothing is left to do.
         """
+        selected = {"selected_at": selected_at, "version": version}
+        try:
+            return self._merge(name, step, change, statuses, selected, announce=announce)
+        except DatasetConflictError:
+            done = None if selected_at is None else self._merged_before(name, step, statuses, selected_at)
+            if done is None:
+                raise
+            return done
+
+    def _merge(
+        self,
+        name: str,
+        step: StepRun,
+        change: Change,
+        statuses: Sequence[ImageStatus],
+        selected: dict[str, int | None],
+        *,
+        announce: bool,
+    ) -> Merged:
         with self._writing() as connection:
             head = datasets.require(connection, name, lock=True)
             with collector_paused():  # from here on no other writer is waited for
@@ -168,14 +197,27 @@ class DatasetStore(RunHistory):
                 merged = versions.write_version(connection, head, newest, placed, "merged", own_id)
                 inputs = {status.zarr_url for status in statuses}
                 writes = find_writes(before, after, inputs, merged)
-                refuse_conflict(
-                    connection, head, step, inputs | writes.keys(), selected_at=selected_at, version=version
-                )
-                number = count_merge(connection, head, [own_id], announce=announce)
+                refuse_conflict(connection, head, step, inputs | writes.keys(), **selected)
+                number = count_merge(connection, head, [own_id])
+                since = announce_merge(connection, head, own_id, number, announce=announce)
                 write_statuses(connection, own_id, statuses, number)
                 record_writes(connection, own_id, writes, number)
         written = sum(kind != "removed" for kind in writes.values())
-        return replace(merged, merge=number, since=head.announced, written=written)
+        return replace(merged, merge=number, since=since, written=written)
+
+    def _merged_before(
+        self, name: str, step: StepRun, statuses: Sequence[ImageStatus], selected_at: int
+    ) -> Merged | None:
+        """A merge that was done already; what it has to tell is left to the next event."""
+        with self._writing() as connection:
+            head = datasets.require(connection, name, lock=True)
+            found = merged_before(connection, head, step, statuses, selected_at)
+            if found is None:
+                return None
+            own_id, number = found
+            since = announced_since(connection, head, own_id)
+            set_announced(connection, head, since)
+            return Merged(head.version, [], [], [], number, since)
 
     # Versions
 
@@ -207,7 +249,7 @@ class DatasetStore(RunHistory):
             datasets.check_version(head, version)
             newest = versions.read_rows(connection, head)
             rows = versions.read_rows(connection, head, version)
-            discard_results(connection, step_runs_after(head, version))
+            discard_later(connection, head, version)
             return versions.write_version(connection, head, newest, rows, "restored").version
 
 

@@ -17,6 +17,10 @@ from fractal_airflow.dataset.steps import same_step_run, step_run_ids
 from fractal_airflow.dataset.versions import Head
 from fractal_airflow.fractal.images import Image
 
+_SMALL = 1000
+_ROWS_A_LOOK_UP = 4
+"""So many rows of a step run are read one after the other in the time in which one is looked up."""
+
 _COLUMNS = ("step_run_id", "zarr_url", "kind", "merge", "first_merge")
 
 
@@ -62,6 +66,11 @@ def record_writes(
         rows[url] = [kind, merge, first]
     insert_rows(connection, image_write, _COLUMNS, ((own_id, url, *rows[url]) for url in sorted(rows)))
     connection.execute(sa.update(step_run).where(step_run.c.id == own_id).values(written=len(rows)))
+
+
+def looked_up(written: int, wanted: int) -> bool:
+    """Whether to look up the wanted images one by one in a step run that wrote so many, not to read them all."""
+    return written > max(_SMALL, _ROWS_A_LOOK_UP * wanted)
 
 
 def read_writes(connection: sa.Connection, head: Head, step: StepRun) -> list[ImageWrite]:

@@ -9,6 +9,7 @@ import pytest
 
 from fractal_airflow.dataset import DatasetStore
 from tests.services.postgres import PostgresServer, running_postgres
+from tests.unit.dataset.changes import plate
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(store_url: str) -> DatasetStore:
     """An empty store."""
     return DatasetStore(store_url)
+
+
+@pytest.fixture
+def screen(store: DatasetStore) -> DatasetStore:
+    """A dataset "plate" with the images a and b."""
+    plate(store, "a", "b")
+    return store

@@ -8,13 +8,14 @@ from multiprocessing.synchronize import Barrier
 
 import pytest
 
-from fractal_airflow.dataset import DatasetStore, ImageStatus, Snapshot
+from fractal_airflow.dataset import DatasetStore, ImageStatus, Merged, Snapshot, StepCall
 from fractal_airflow.dataset.conflicts import conflict_message
 from fractal_airflow.exceptions import DatasetConflictError
 from fractal_airflow.fractal.images import Image
 from tests.unit.dataset.changes import ZARR_DIR, Change, add, drop, image, plate, set_type, step, urls
 
 A, B = f"{ZARR_DIR}/a", f"{ZARR_DIR}/b"
+CALL = StepCall("lab-tasks", "1.0", "Threshold", {}, "f", "local")
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -107,6 +108,64 @@ def test_a_run_is_not_in_conflict_with_itself(store: DatasetStore) -> None:
     merge(store, "one", "a", seen)
 
     assert store.images("plate")[0].types == {"one": True}
+
+
+def test_a_merge_that_was_done_before_its_task_died_is_not_refused_when_it_is_tried_again(
+    store: DatasetStore,
+) -> None:
+    plate(store, "a", "b")
+    seen = store.snapshot("plate")
+    merge(store, "one", "a", seen)
+    merge(store, "two", "a", store.snapshot("plate"))
+    before = everything(store)
+
+    done = [ImageStatus(A, "done")]
+    told = store.merge(
+        "plate", step(run_id="one"), drop("a"), done, selected_at=seen.mark, version=seen.version
+    )
+
+    assert told == Merged(version=3, added=[], updated=[], removed=[], merge=1, since=0, written=0)
+    assert everything(store) == before
+
+
+@pytest.mark.parametrize(
+    "now", [[ImageStatus(A, "failed")], [ImageStatus(A, "done"), ImageStatus(B, "done")]]
+)
+def test_a_merge_of_something_else_than_what_is_done_is_refused(
+    store: DatasetStore, now: list[ImageStatus]
+) -> None:
+    plate(store, "a", "b")
+    seen = store.snapshot("plate")
+    merge(store, "one", "a", seen)
+    merge(store, "two", "a", store.snapshot("plate"))
+
+    with pytest.raises(DatasetConflictError):
+        store.merge("plate", step(run_id="one"), drop("a"), now, selected_at=seen.mark)
+
+
+def test_a_merge_that_was_done_before_the_selection_is_refused(store: DatasetStore) -> None:
+    plate(store, "a")
+    merge(store, "one", "a", store.snapshot("plate"))
+    seen = store.snapshot("plate")  # cleared
+    merge(store, "two", "a", store.snapshot("plate"))
+
+    with pytest.raises(DatasetConflictError):
+        merge(store, "one", "a", seen)
+
+
+def test_what_a_refused_merge_leaves_submitted_fails_and_what_stands_stays(store: DatasetStore) -> None:
+    plate(store, "a", "b")
+    mine = step(run_id="one")
+    store.submit("plate", mine, CALL, [A, B])
+    store.record_statuses("plate", mine, [ImageStatus(A, "done")])
+    failed = [ImageStatus(url, "failed", error="refused") for url in (A, B, f"{ZARR_DIR}/c")]
+
+    store.record_statuses("plate", mine, failed, only_submitted=True)
+    store.record_statuses("plate", mine, failed, only_submitted=True)
+
+    rows = [(row.zarr_url, row.status, row.merge) for row in store.statuses("plate")]
+    assert rows == [(A, "done", 1), (B, "failed", 2)]
+    assert store.snapshot("plate").mark == 2
 
 
 def test_what_was_merged_before_the_selection_is_no_conflict(store: DatasetStore) -> None:

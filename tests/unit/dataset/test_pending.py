@@ -2,70 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
-import pytest
-
-from fractal_airflow.dataset import NO_IMAGE, DatasetStore, ImageStatus, StepCall, StepRun
-from fractal_airflow.fractal.images import Image
-from tests.unit.dataset.changes import ZARR_DIR, Change, image, plate, urls
-
-CALL = StepCall("lab-tasks", "1.0", "Threshold", {"parallel": {"level": 2}}, "level 2", "local")
-
-
-@pytest.fixture
-def screen(store: DatasetStore) -> DatasetStore:
-    """A dataset "plate" with the images a and b."""
-    plate(store, "a", "b")
-    return store
-
-
-def step(run_id: str, index: int = 0, dag_id: str = "nuclei") -> StepRun:
-    return StepRun(dag_id, run_id, index, f"lab-tasks/Step {index}")
-
-
-def edit(names: Collection[str]) -> Change:
-    """What a step does whose units say nothing of their images."""
-
-    def change(images: list[Image], removed: frozenset[str]) -> list[Image]:
-        return [replace(one) if urls([one])[0] in names else one for one in images]
-
-    return change
-
-
-def make(*names: str) -> Change:
-    """What a step does that makes images, whether they are there or not."""
-
-    def change(images: list[Image], removed: frozenset[str]) -> list[Image]:
-        return [*(one for one in images if urls([one])[0] not in names), *map(image, names)]
-
-    return change
-
-
-def compute(
-    store: DatasetStore, step: StepRun, names: Collection[str] = "ab", fingerprint: str = "level 2"
-) -> None:
-    """A step that edits these images in place, and succeeds."""
-    done = [ImageStatus(f"{ZARR_DIR}/{name}", "done", fingerprint=fingerprint) for name in names]
-    store.merge("plate", step, edit(names), done)
-
-
-def fail(store: DatasetStore, step: StepRun, *names: str, computed: bool | None = None) -> None:
-    failed = [
-        ImageStatus(f"{ZARR_DIR}/{name}", "failed", fingerprint="level 2", computed=computed)
-        for name in names
-    ]
-    store.merge("plate", step, lambda images, removed: images, failed)
-
-
-def unchanged(store: DatasetStore, step: StepRun, fingerprint: str = "level 2") -> str:
-    """The names of what need not be computed again."""
-    return names(store.unchanged("plate", step, fingerprint))
-
-
-def names(found: set[str]) -> str:
-    return "".join(sorted(url.removeprefix(f"{ZARR_DIR}/") for url in found))
+from fractal_airflow.dataset import NO_IMAGE, DatasetStore, ImageStatus, StepRun
+from tests.unit.dataset.changes import ZARR_DIR, image, plate
+from tests.unit.dataset.runs import CALL, compute, fail, make, names, step, unchanged
 
 
 def test_at_first_everything_is_to_be_computed(screen: DatasetStore) -> None:
@@ -266,19 +207,6 @@ def test_a_step_that_was_put_in_does_not_inherit_from_the_one_that_had_its_numbe
     for one in (put_in, moved):
         assert screen.failed_before("plate", one) == set()
         assert screen.unchanged("plate", one, "level 2") == set()
-
-
-def test_what_a_restore_undid_is_to_be_computed(screen: DatasetStore) -> None:
-    compute(screen, step("monday", 0))
-    done = [ImageStatus(f"{ZARR_DIR}/a", "done", fingerprint="level 2")]
-    screen.merge("plate", step("monday", 1), make("a_mask"), done)
-    assert unchanged(screen, step("tuesday", 1)) == "a"
-
-    screen.restore("plate", 1)
-
-    assert unchanged(screen, step("tuesday", 1)) == ""
-    assert unchanged(screen, step("tuesday", 0)) == "ab"
-    assert [row.computed for row in screen.statuses("plate", step=1)] == [False]
 
 
 def test_failed_images_are_those_that_failed_last(screen: DatasetStore) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from fractal_airflow.dataset import NO_IMAGE, DatasetStore, ImageStatus, ImageWrite, StepCall
-from fractal_airflow.dataset.engine import get_engine, parse_url
+from fractal_airflow.dataset.engine import get_engine, parse_url, writing
 from fractal_airflow.exceptions import DatasetNotFoundError
 from fractal_airflow.fractal.images import Image
 from tests.unit.dataset.changes import ZARR_DIR, add, drop, image, plate, set_type, step
@@ -69,6 +69,49 @@ def test_a_step_that_is_submitted_again_forgets_what_it_only_submitted(store: Da
     assert store.step_runs("plate")[0].ended_at is None
 
 
+def test_a_step_that_selects_fewer_images_forgets_what_failed_of_the_others(store: DatasetStore) -> None:
+    plate(store, "a", "b", "c")
+    store.record_statuses(
+        "plate",
+        step(),
+        [ImageStatus(A, "failed"), ImageStatus(B, "done"), ImageStatus(C, "failed", computed=True)],
+    )
+
+    store.submit("plate", step(), CALL, [B])
+
+    assert store.failed_in_run("plate", "nuclei", "run_1", 1) == set()
+    rows = {row.zarr_url: row.status for row in store.statuses("plate")}
+    assert rows == {B: "submitted", C: "failed"}  # what was computed of c stands
+
+
+def test_a_step_that_has_nothing_to_do_any_more_has_ended(store: DatasetStore) -> None:
+    plate(store, "a", "b")
+    store.submit("plate", step(), CALL, [A, B])
+    store.record_statuses("plate", step(1), [ImageStatus(A, "failed")])
+
+    store.submit("plate", step(), CALL, [])
+    store.submit("plate", step(1), CALL, [])
+
+    assert store.statuses("plate") == []
+    assert store.settle("plate", lambda dag_id, run_id: "failed") == 0
+    assert all(told.ended_at is not None for told in store.step_runs("plate"))
+
+
+def test_a_step_that_never_had_anything_to_do_leaves_no_trace_and_waits_for_nobody(
+    store: DatasetStore, store_url: str
+) -> None:
+    plate(store, "a")
+    store.record_statuses("plate", step(1), [ImageStatus(A, "done")])
+    before = store.step_runs("plate")
+
+    with writing(get_engine(parse_url(store_url))) as connection:
+        connection.execute(sa.text("UPDATE fractal_dataset SET merges = merges"))  # locks it
+        store.submit("plate", step(), CALL, [])
+        store.submit("plate", step(1), CALL, [])
+
+    assert store.step_runs("plate") == before
+
+
 def test_merging_again_replaces_what_the_step_wrote_and_undoes_what_it_does_not_repeat(
     store: DatasetStore,
 ) -> None:
@@ -119,18 +162,6 @@ def test_warnings_may_hold_anything_that_a_program_printed(store: DatasetStore) 
     store.record_statuses("plate", step(), [ImageStatus(A, "done", warnings=("\x00 \udcff", "µ"))])
 
     assert store.statuses("plate")[0].warnings == ("\N{REPLACEMENT CHARACTER} ?", "µ")
-
-
-def test_a_merge_says_since_when_changes_were_not_announced(store: DatasetStore) -> None:
-    plate(store, "a")
-
-    merged = [
-        store.merge("plate", step(n), set_type("a", **{f"s{n}": True}), announce=announce)
-        for n, announce in enumerate([False, True, False, True])
-    ]
-
-    assert [(one.since, one.merge) for one in merged] == [(0, 1), (0, 2), (2, 3), (2, 4)]
-    assert store.snapshot("plate").mark == 4
 
 
 def test_what_a_run_that_ended_left_submitted_has_failed(store: DatasetStore) -> None:
