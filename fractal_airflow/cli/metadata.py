@@ -19,6 +19,7 @@ DAG_ID = "fractal_run"
 """The DAG of `airflow fractal run`."""
 
 FOLLOW = b"fractal_airflow.cli.follow"
+PROCESSES = Path("/proc")
 
 
 def runs_to_keep(before: datetime) -> list[str]:
@@ -76,8 +77,10 @@ def _command_runs() -> bool:
     """Tell whether an `airflow fractal run` may be running: no Airflow knows of these, but this machine does."""
     if conf.get("fractal_airflow", "dataset_conn_id", fallback=""):
         return True  # on some other machine, that shares the store
+    if not PROCESSES.is_dir():
+        return True  # as on macOS: nobody can tell
     store = f"AIRFLOW__FRACTAL_AIRFLOW__DATASET_FILE={conf.get('fractal_airflow', 'dataset_file')}".encode()
-    return any(_is_command(entry, store) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return any(_is_command(entry, store) for entry in PROCESSES.iterdir() if entry.name.isdecimal())
 
 
 def _is_command(process: Path, store: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
     from fractal_airflow.operators.step_units import UnitEnd
 
 
+log = logging.getLogger(__name__)
+
+
 def write_report(
     context: Context, step: ResolvedTask, ends: Sequence[UnitEnd], error: Exception | None, *, merged: bool
 ) -> None:
     """
     Write a step's report below ``[fractal_airflow] report_dir``, where that is set.
+
+    Where it cannot be written there is a warning: what the step did stands all the same.
 
     :param error: why the step failed.
     :param merged: whether the outputs were merged: if not, every unit counts as failed.
@@ -32,7 +38,6 @@ def write_report(
         return
     ti = context["ti"]
     path = Path(report_dir, safe_name(ti.dag_id), safe_name(ti.run_id), f"{step.index}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "index": step.index,
         "name": step.name,
@@ -40,7 +45,11 @@ def write_report(
         "error": str(error) if error else None,
         "units": [unit_report(end, None if merged else str(error)) for end in ends],
     }
-    path.write_text(json.dumps(report), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report), encoding="utf-8")
+    except OSError as problem:
+        log.warning("The step's report could not be written into [fractal_airflow] report_dir: %s", problem)
 
 
 def unit_report(end: UnitEnd, step_error: str | None = None) -> dict[str, Any]:

@@ -172,6 +172,8 @@ class TestNote:
         run = airflow.test_dag("plate", **self.connection(api, "secret"))
 
         assert "The task's note could not be written" in refused.log
+        assert f"{api} (connection 'airflow_api', [fractal_airflow] api_conn_id)" in refused.log
+        assert "does not let user 'ada' in" in refused.log
         assert refused.state_of("0_find_cells.merge") == "failed"
         note = self.note(api, run.run_id)
         assert note.startswith("**plate: 1 image failed in 1 step**")

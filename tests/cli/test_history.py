@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fractal_airflow.cli import metadata
 from fractal_airflow.cli.finding import ending_with, similar_to
 from fractal_airflow.cli.history import MOST_ROWS, cells, print_table
 from fractal_airflow.dataset import ImageStatus, StepRun
@@ -302,6 +303,14 @@ def test_the_log_of_a_run_on_the_command_line_is_found(airflow: AirflowHome, cal
     assert ended.out.endswith("B/04/0 is out of focus\n")
     assert "Step 0 Measure, run manual__" in ended.err
     assert "B/04/0" not in call("logs", "plate", "B/03/0").out.partition("\n")[2]
+
+
+def test_where_nobody_can_tell_which_commands_run_they_count_as_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "PROCESSES", tmp_path / "proc")  # as on macOS
+
+    assert metadata.run_state(metadata.DAG_ID, "manual") == "running"
 
 
 def test_the_log_of_a_step_without_images_has_no_image(screen: Screen, call: Call) -> None:

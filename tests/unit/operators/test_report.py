@@ -45,6 +45,18 @@ def test_a_report_is_written_where_the_configuration_says(
     assert [unit["status"] for unit in report["units"]] == ["done", "failed"]
 
 
+def test_where_it_cannot_be_written_the_step_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AIRFLOW__FRACTAL_AIRFLOW__REPORT_DIR", str(tmp_path / "file" / "reports"))
+
+    write_report(CONTEXT, step("Measure"), [DONE], None, merged=True)
+
+    assert "could not be written into [fractal_airflow] report_dir" in caplog.text
+    assert str(tmp_path / "file") in caplog.text
+
+
 def test_without_a_folder_no_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import pytest
 from airflow.sdk import Connection
 
 from fractal_airflow.dataset import DatasetStore, ImageStatus, StatusRecord, StepCall, StepRun
 from fractal_airflow.fractal.images import Image
-from fractal_airflow.operators.api_note import api_url, note_path
+from fractal_airflow.operators.api_note import api_url, note_path, remedy
 from fractal_airflow.operators.provenance import write_provenance
 from fractal_airflow.operators.report_file import write_report_file
 from fractal_airflow.operators.report_places import (
@@ -123,6 +125,10 @@ class TestProvenance:
         assert own_folder(ThisMachine(), folders, "mine") == folders[1]
 
 
+def refusal(code: int) -> HTTPError:
+    return HTTPError("http://airflow/api", code, "no", Message(), None)
+
+
 class TestNote:
     """Through which address the note of a task is set."""
 
@@ -137,6 +143,23 @@ class TestNote:
     )
     def test_the_connection_says_where_the_api_is(self, fields: dict[str, Any], url: str) -> None:
         assert api_url(Connection(conn_id="api", conn_type="http", **fields)) == url
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (refusal(401), "does not let user 'ada' in (HTTP Error 401: no). Correct the login"),
+            (refusal(403), "user 'ada' has not the right to edit task instances of DAG 'plate'"),
+            (refusal(404), "HTTP Error 404: no (http://airflow/api)"),
+            (
+                URLError("Connection refused"),
+                "does not answer (Connection refused). Correct the schema, host",
+            ),
+            (TimeoutError("timed out"), "does not answer (timed out)"),
+            (KeyError("access_token"), "is not Airflow. Correct the schema, host"),
+        ],
+    )
+    def test_what_keeps_it_from_being_set_is_said_with_what_to_do(self, error: Exception, said: str) -> None:
+        assert said in remedy(error, user="ada", dag_id="plate")
 
     def test_names_of_users_cannot_change_the_path(self) -> None:
         path = note_path("a/b", "run?x=1#y", "wf.report")
