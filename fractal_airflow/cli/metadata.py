@@ -16,7 +16,7 @@ from fractal_airflow.exceptions import FractalAirflowError
 from fractal_airflow.execution.run_folder import run_name
 
 DAG_ID = "fractal_run"
-"""The DAG of `airflow fractal run`."""
+"""What the names of the DAGs of `airflow fractal run` begin with: each workflow has one of its own."""
 
 FOLLOW = b"fractal_airflow.cli.follow"
 PROCESSES = Path("/proc")
@@ -62,7 +62,7 @@ def run_state(dag_id: str, run_id: str) -> str | None:
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
 
-    if dag_id == DAG_ID:
+    if dag_id.partition(".")[0] == DAG_ID:
         return "running" if _command_runs() else None
     if not has_airflows_database():
         return "running"

@@ -20,8 +20,10 @@ from fractal_airflow.fractal import TaskPackage
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import LOCAL, FractalHook
 from fractal_airflow.operators.retries import DEFAULT_RETRIES
+from fractal_airflow.task_group import slug
 
 PLAN_FILE = "plan.json"
+_NAME_LENGTH = 200  # Airflow allows 250 characters
 DAG_FILE = '''\
 """Made by `airflow fractal run`: the DAG of the plan beside this folder."""
 from pathlib import Path
@@ -69,11 +71,11 @@ def dag_of_plan(folder: Path, **kwargs: Any) -> FractalDag:
     """Return the DAG of the plan in a folder; the generated DAG file calls it, too."""
     plan = _read_plan(folder)
     dag = FractalDag(
-        DAG_ID,
+        f"{DAG_ID}.{slug(plan['workflow']['name'])[:_NAME_LENGTH]}",
         workflow=plan["workflow"],
         packages=[TaskPackage.from_directory(path, python=python) for path, python in plan["packages"]],
         resource=plan["resource"],
-        arguments_form=False,  # nobody opens it
+        arguments_form=plan["arguments_form"],
         deferrable=False,  # there is no triggerer, and the log is wanted here
         schedule=None,
         **kwargs,

@@ -20,6 +20,7 @@ from fractal_airflow.exceptions import (
     TaskOutputValidationError,
 )
 from fractal_airflow.operators.merge import MergeOutputsOperator
+from fractal_airflow.operators.report_run import ReportOperator
 from fractal_airflow.operators.select import SelectImagesOperator
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ class Progress:
         error: Any = context["exception"]
         if isinstance(error, Stopped):
             task.on_kill()  # a job on a cluster does not end with this process
-        merge = isinstance(task, MergeOutputsOperator)
+        knows_all = isinstance(task, (MergeOutputsOperator, ReportOperator))
         if not isinstance(error, _TOLD_IN_A_LINE):
             traceback.print_exception(error, file=sys.stderr)
-        # What befell units is told best by the merge, which knows all of the step's.
-        if self.error is None and (merge or not isinstance(error, _OF_UNITS)):
+        # What befell units is told best by the merge, which knows all of the step's, or by the report.
+        if self.error is None and (knows_all or not isinstance(error, _OF_UNITS)):
             self.error = _text(error)
         if isinstance(error, Stopped):
             raise NothingLeft

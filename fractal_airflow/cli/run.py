@@ -72,6 +72,7 @@ def make_plan(args: Any, packages: Sequence[TaskPackage]) -> dict[str, Any]:
     steps = resolve_workflow(workflow, packages, ignore=is_template)
     part = workflow_slice(len(steps), args.first_task_index, args.last_task_index)
     attribute_filters = json_option("--attribute-filters", args.attribute_filters)
+    arguments = parse_arguments(steps, json_option("--arguments", args.arguments))
     return {
         "workflow": dump_workflow(workflow),
         "packages": [[str(package.directory), package.python] for package in packages],
@@ -86,8 +87,9 @@ def make_plan(args: Any, packages: Sequence[TaskPackage]) -> dict[str, Any]:
             "on_failure": parse_on_failure(args.on_failure),
             "first_task_index": part.start,
             "last_task_index": part.stop - 1,
-            **parse_arguments(steps, json_option("--arguments", args.arguments)),
+            **arguments,
         },
+        "arguments_form": bool(arguments),
     }
 
 

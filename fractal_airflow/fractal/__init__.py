@@ -14,6 +14,7 @@ from fractal_airflow.fractal.manifest import Manifest, TaskManifest, load_manife
 from fractal_airflow.fractal.merging import (
     UnitResult,
     apply_output,
+    edited_in_place,
     input_statuses,
     merge_outputs,
     merge_step,
@@ -59,6 +60,7 @@ __all__ = [
     "dump_dataset",
     "dump_image",
     "dump_workflow",
+    "edited_in_place",
     "filter_images",
     "input_statuses",
     "load_manifest",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fractal_airflow.collector import collector_paused
@@ -60,6 +60,17 @@ def merge_step(
     return apply_output(
         images, output, zarr_dir=zarr_dir, output_types=output_types, already_removed=already_removed
     )
+
+
+def edited_in_place(images: Sequence[Image], results: Sequence[UnitResult]) -> list[Image]:
+    """
+    Return the image list with a new object for each image whose unit succeeded and returned nothing about any.
+
+    Such a unit may well have edited its own image, whose entry stays as it is where other units of the step
+    did return something.
+    """
+    edited = {result.zarr_url for result in results if result.output == TaskOutput() and not result.failed}
+    return [replace(image) if image.zarr_url in edited else image for image in images]
 
 
 @collector_paused()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from fractal_airflow.exceptions import (
     ImageListError,
     ResourceError,
 )
-from fractal_airflow.fractal import ResolvedTask, merge_step
+from fractal_airflow.fractal import ResolvedTask, edited_in_place, merge_step
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.links import DatasetLink
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
 
     from fractal_airflow.dataset import Merged
+    from fractal_airflow.dataset.store import Change
     from fractal_airflow.execution.resource import Resource
+    from fractal_airflow.fractal import Image, UnitResult
     from fractal_airflow.operators.step_units import ReadOutcomes, UnitEnd
 
 
@@ -183,14 +186,7 @@ class MergeOutputsOperator(FractalOperator):
             merged = store.merge(
                 run["dataset"],
                 step_run,
-                lambda images, already_removed: merge_step(
-                    images,
-                    results,
-                    zarr_dir=run["zarr_dir"],
-                    input_urls=input_urls,
-                    output_types=self.step.output_types,
-                    already_removed=already_removed,
-                ),
+                self._change(results, input_urls, run["zarr_dir"]),
                 statuses(),
                 selected_at=run["mark"],
                 version=run["version"],
@@ -206,6 +202,22 @@ class MergeOutputsOperator(FractalOperator):
             raise
         self._tell(context, run["dataset"], merged, announced=announced)
         return merged.version
+
+    def _change(self, results: Sequence[UnitResult], input_urls: list[str], zarr_dir: str) -> Change:
+        """Return what the step makes of an image list."""
+
+        def change(images: list[Image], already_removed: frozenset[str]) -> list[Image]:
+            after = merge_step(
+                images,
+                results,
+                zarr_dir=zarr_dir,
+                input_urls=input_urls,
+                output_types=self.step.output_types,
+                already_removed=already_removed,
+            )
+            return edited_in_place(after, results)
+
+        return change
 
     def _tell(self, context: Context, name: str, merged: Merged, *, announced: bool) -> None:
         self.log.info(
