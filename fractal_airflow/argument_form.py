@@ -11,7 +11,7 @@ from fractal_airflow.fractal import ResolvedTask
 from fractal_airflow.fractal.arguments import Ignore
 from fractal_airflow.fractal.form_fields import FormField, accepts, form_fields, or_null, unchecked
 from fractal_airflow.fractal.manifest import HALVES, Half
-from fractal_airflow.fractal.plain_schema import dialect_of
+from fractal_airflow.fractal.plain_schema import dialect_of, types_of
 from fractal_airflow.operators.arguments import UNCHANGED, UNSET_BY_NULL, Form
 from fractal_airflow.operators.templates import is_template
 from fractal_airflow.task_group import slug
@@ -80,6 +80,9 @@ def _param(field: FormField, arguments: Mapping[str, Any], *, title: str, sectio
     # Airflow checks the schema itself, too, whenever a task starts: the dialect decides how long that takes.
     dialect = {"$schema": dialect_of(schema)}
     about = {"title": title, "section": section, UNCHANGED: value, UNSET_BY_NULL: not field.nullable}
+    if "integer" in types_of(schema) and "enum" not in schema:
+        # Airflow cannot hand a larger number to a task.
+        schema = {"minimum": -(2**63), "maximum": 2**63 - 1, **schema}
     return Param(value, description=field.description, schema={**dialect, **schema, **about})
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from fractal_airflow.exceptions import WorkflowError
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -16,6 +18,8 @@ Form = Mapping[str, str]
 
 HIDDEN = "***"
 """Stands for what was typed into a password field."""
+
+_NAME_OF_FIELD = re.compile(r"\d+_\w+\.args_(non_)?parallel\..+")
 
 _OF_AIRFLOW = re.compile(r"\{[{%][^}]*\b(conn|var)\b")
 
@@ -54,6 +58,23 @@ def effective_arguments(arguments: Mapping[str, Any], form: Form | None, context
         else:
             effective[name] = value
     return effective
+
+
+def check_chosen(context: Context) -> None:
+    """
+    Refuse a run that chooses arguments which there are not: Airflow hands on whatever a run is started with.
+
+    :raises WorkflowError: naming them.
+    """
+    chosen = context["dag_run"].conf or {}
+    unknown = [
+        name for name in chosen if _NAME_OF_FIELD.fullmatch(name) and name not in context["dag"].params
+    ]
+    if unknown:
+        raise WorkflowError(
+            f"The run was started with {', '.join(map(repr, unknown))}, and there is no such argument in its form: "
+            "see the DAG's trigger form for the names, which begin with a step's number and name"
+        )
 
 
 def recorded_arguments(

@@ -107,7 +107,7 @@ def _dag_ids(event: Any) -> set[str]:
 
 def _since(event: Any, uri: str) -> int:
     since = (event.extra or {}).get("since")
-    if isinstance(since, int):
+    if isinstance(since, int) and not isinstance(since, bool) and since >= 0:
         return since
     by = f"task {event.source_task_id} of DAG {event.source_dag_id}" if event.source_dag_id else "hand"
     raise WorkflowError(

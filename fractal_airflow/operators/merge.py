@@ -27,6 +27,7 @@ from fractal_airflow.operators.failures import failure
 from fractal_airflow.operators.idle import after_step
 from fractal_airflow.operators.report import write_report
 from fractal_airflow.operators.retries import ONLY_THE_STORE
+from fractal_airflow.operators.same_dataset import check_same_dataset
 from fractal_airflow.operators.xcoms import INIT_KEY, STEP_KEY, RunState, StepState
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class MergeOutputsOperator(FractalOperator):
         ti = context["ti"]
         store = get_dataset_store()
         run = state["run"]
+        check_same_dataset(store.get(run["dataset"]), run)
         step_run = StepRun(ti.dag_id, ti.run_id, self.step_number, self.step.task_key)
         with collector_paused():
             results = [end.result() for end in ends]

@@ -20,11 +20,17 @@ from fractal_airflow.fractal.choice import parse_image_choice, parse_on_failure
 from fractal_airflow.hooks.dataset_store import get_dataset_store
 from fractal_airflow.hooks.fractal import FractalHook
 from fractal_airflow.links import DatasetLink
-from fractal_airflow.operators.arguments import Form, effective_arguments, recorded_arguments
+from fractal_airflow.operators.arguments import (
+    Form,
+    check_chosen,
+    effective_arguments,
+    recorded_arguments,
+)
 from fractal_airflow.operators.base import FractalOperator
 from fractal_airflow.operators.batches import cut_batches, plan_sizes
 from fractal_airflow.operators.events import event_ranges, started_by_itself
 from fractal_airflow.operators.idle import WorkflowTasks, after_step
+from fractal_airflow.operators.same_dataset import check_same_dataset, identity_of
 from fractal_airflow.operators.templates import from_json
 from fractal_airflow.operators.xcoms import STEP_KEY, Batch, RunState, StepState, Unit
 
@@ -141,6 +147,7 @@ class SelectImagesOperator(FractalOperator):
         part = workflow_slice(self.step_count, self.first_task_index, self.last_task_index)
         if self.step.index not in part:
             return _Selection(StepState(run=run, active=False), [], [], None, None)
+        check_chosen(context)
         arguments = self._effective(context, self.arguments)
         check_step_arguments(self.step, arguments)
         run = self._open_dataset(store, run)
@@ -174,7 +181,8 @@ class SelectImagesOperator(FractalOperator):
         if not (self.step.is_converter and zarr_dir):
             store.get(name)
         dataset = store.get_or_create(name, zarr_dir) if zarr_dir else store.get(name)
-        return {**run, "zarr_dir": dataset.zarr_dir}
+        check_same_dataset(dataset, run)
+        return {**run, "zarr_dir": dataset.zarr_dir, "created": identity_of(dataset)}
 
     def _effective(self, context: Context, arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return {

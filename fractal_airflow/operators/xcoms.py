@@ -35,6 +35,7 @@ class RunState(TypedDict):
     """
     What one step leaves to the next: the dataset, and what was chosen for the run. ``zarr_dir`` may be "".
 
+    ``created`` tells the dataset from another one of the same name.
     ``version`` and ``mark`` say when the image list was read: its version, and how many merges there had been.
     ``events`` are the merges that the events tell of which started the run: after the first number of each
     pair, up to the second.
@@ -46,6 +47,7 @@ class RunState(TypedDict):
     attribute_filters: dict[str, list[Any]]
     images: ImageChoice
     on_failure: OnFailure
+    created: NotRequired[str]
     version: NotRequired[int]
     mark: NotRequired[int]
     events: NotRequired[list[list[int]]]

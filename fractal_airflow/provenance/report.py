@@ -141,7 +141,8 @@ def _failure(run: RunFacts, step: StepFacts, unit: FailedUnit) -> Iterator[str]:
     if unit.zarr_urls:
         more = f" and {len(unit.zarr_urls) - 1} more" if len(unit.zarr_urls) > 1 else ""
         yield f"- {code(unit.zarr_urls[0])}{more}: {code(error_line(unit.error))}"
-        yield f"  - read its log: {code(_command(run, step, 'logs', unit.zarr_urls[0]))}"
+        if unit.log:
+            yield f"  - read its log: {code(_command(run, step, 'logs', unit.zarr_urls[0]))}"
     else:
         yield f"- {code(error_line(unit.error))}"
     if unit.log:
@@ -180,8 +181,11 @@ def _what_to_do(run: RunFacts) -> Iterator[str]:
             f"Then run the DAG again with the parameter {code('images')} = {code('failed')}: "
             "it runs these images alone, and what follows from them."
         )
-    else:
-        yield "Mend what the errors name. Then clear the failed tasks, or run the DAG again."
+    if any(step.error for step in run.failed_steps):
+        yield (
+            f"Where a step failed as a whole, mend what its error names. Then clear its task {code('select')}, with all "
+            "that comes after it, or run the DAG again."
+        )
 
 
 def _note_lines(run: RunFacts) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Iterable
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, cast
@@ -60,6 +61,7 @@ class NewAcquisitionTrigger(BaseEventTrigger):
         poll_interval: float = 30.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        _check_types(folder, pattern, marker, (quiet_minutes, existing_days, poll_interval))
         if quiet_minutes is None:
             quiet_minutes = 0.0 if marker else QUIET_MINUTES
         self.folder = os.path.normpath(folder)
@@ -197,3 +199,18 @@ class NewAcquisitionTrigger(BaseEventTrigger):
             raise WorkflowError(f"marker={self.marker!r} is not a file in the acquisition")
         if any(character in part for part in folders for character in "*?["):
             raise WorkflowError(f"marker={self.marker!r}: only the file's name may be a pattern")
+
+
+def _check_types(folder: object, pattern: object, marker: object, numbers: Iterable[object]) -> None:
+    """Refuse what no folder, name or number can be, before anything is made of it."""
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder) or "\0" in str(folder):
+        raise WorkflowError(f"folder={folder!r} is not the path of a folder")
+    if not isinstance(pattern, str) or not isinstance(marker, str | None):
+        raise WorkflowError(f"pattern={pattern!r}, marker={marker!r}: both must be texts")
+    for number in numbers:
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number)
+        ):
+            raise WorkflowError(
+                f"quiet_minutes, existing_days and poll_interval must be finite numbers, not {number!r}"
+            )

@@ -13,7 +13,7 @@ from fractal_airflow.provenance.report import (
     render_report,
     render_warnings,
 )
-from tests.unit.provenance.runs import ERROR, a_run, a_step, of_every_kind
+from tests.unit.provenance.runs import ERROR, LOG, a_run, a_step, of_every_kind
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -35,7 +35,7 @@ def test_a_run_in_which_all_is_well_says_so_in_its_title() -> None:
 
 
 def test_of_many_failures_the_first_are_listed_and_the_others_counted() -> None:
-    failed = [FailedUnit([f"/data/zarr/{index}"], ERROR) for index in range(250)]
+    failed = [FailedUnit([f"/data/zarr/{index}"], ERROR, LOG) for index in range(250)]
     steps = [
         a_step(index, "Segment", end="failed", counts={"failed": 250}, failed=failed) for index in (0, 1)
     ]
@@ -50,7 +50,7 @@ def test_of_many_failures_the_first_are_listed_and_the_others_counted() -> None:
 
 
 def test_names_of_users_are_quoted_for_the_shell() -> None:
-    failed = [FailedUnit(["/data/zarr/it's"], ERROR)]
+    failed = [FailedUnit(["/data/zarr/it's"], ERROR, LOG)]
     step = a_step(0, "Segment", end="failed", counts={"failed": 1}, failed=failed)
 
     report = render_report(a_run(step, dataset="$(rm)", dag_id="a b", run_id="manual__1; rm"))
