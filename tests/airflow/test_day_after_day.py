@@ -71,6 +71,19 @@ class TestPending:
         assert airflow.measured(*WELLS[:2]) == [2, 2]
         assert run.state_of("1_summarise.run") == "success"
 
+    def test_what_a_unit_edits_without_a_word_is_computed_again_too(self, airflow: AirflowHome) -> None:
+        first, _ = airflow.add_images(*WELLS[:2])
+        said = {"output_for": {"B/03/0": {"image_list_updates": [{"zarr_url": first}]}}}
+        airflow.write_fractal_dag("plate", measure(**said), {"name": "Measure", "alias": "Again"})
+        airflow.test_dag("plate", PENDING)
+        airflow.write_fractal_dag(
+            "plate", measure(threshold=5, **said), {"name": "Measure", "alias": "Again"}
+        )
+
+        airflow.test_dag("plate", PENDING)
+
+        assert airflow.measured(*WELLS[:2]) == [4, 4]
+
     def test_steps_before_the_one_that_has_work_are_skipped(self, airflow: AirflowHome) -> None:
         airflow.add_images(*WELLS, is_3D=True)
         airflow.write_fractal_dag("plate", {"name": "Project"}, measure())
@@ -231,6 +244,24 @@ class TestSeveralRunsAtOnce:
         again = airflow.test_dag("plate", PENDING)
         assert again.state == "success", again.log
         assert airflow.measured("B/03", "B/04") == [2, 2]
+
+    def test_a_dataset_that_was_made_anew_meanwhile_gets_nothing_of_an_old_run(
+        self, airflow: AirflowHome
+    ) -> None:
+        (url,) = airflow.add_images("B/03")
+        go_on = airflow.home / "go_on"
+        airflow.write_fractal_dag("plate", measure(seconds=60, seconds_until=str(go_on)))
+        with ThreadPoolExecutor() as threads:
+            run = threads.submit(airflow.test_dag, "plate")
+            wait_for(lambda: airflow.measured("B/03") == [1])
+            airflow.store.delete("plate")
+            airflow.store.create("plate", str(airflow.data), [Image(url)])
+            go_on.touch()
+            ended = run.result()
+
+        assert ended.state == "failed"
+        assert "was deleted, and made anew, while this run worked on it" in ended.log
+        assert airflow.store.statuses("plate") == []
 
     def test_runs_that_touch_different_images_both_end_well(self, airflow: AirflowHome) -> None:
         _, second = airflow.add_images("B/03", "B/04")

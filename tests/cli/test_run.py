@@ -258,3 +258,37 @@ def test_converters_run_anywhere_and_an_empty_parallelization_list_is_an_empty_o
     assert types == {airflow.url("B/03"): {"is_3D": False}, airflow.url("B/04"): {"is_3D": True}}
     # No filter concerns a converter, but its output types join the run's filters, over those of Project.
     assert told["steps"][3]["units"] == [{"zarr_urls": [airflow.url("B/04")], "status": "done"}]
+
+
+def test_a_run_may_choose_other_arguments_and_go_on_without_the_images_that_fail(airflow: AirflowHome) -> None:
+    airflow.add_images("B/03", "B/04")
+    mended = airflow.home / "mended"
+    failing = {"fail_for": ["B/04/0"], "fail_until": str(mended)}
+    workflow = airflow.write_workflow(
+        "choices", {"name": "Measure", "args_parallel": failing}, {"name": "Measure", "alias": "Again"}
+    )
+    other = ("--arguments", json.dumps({"0_measure.args_parallel.threshold": 7}))
+
+    done = run(airflow, workflow, "--on-failure", "continue", *other, code=1)
+    mended.touch()
+    again = run(airflow, workflow, "--process", "failed", *other)
+
+    assert airflow.measured("B/03", "B/04") == [2, 3]
+    notes = Path(airflow.url("B/03"), "runs.txt").read_text(encoding="utf-8").splitlines()
+    assert [note.split()[0] for note in notes] == ["7", "0"]
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: choices: 1 image failed in 1 of 2 steps")
+    assert again.stderr == ""
+
+
+def test_the_runs_of_two_workflows_do_not_take_each_other_for_their_own(airflow: AirflowHome) -> None:
+    airflow.add_images("B/03")
+    first = airflow.write_workflow("first", {"name": "Measure"})
+    second = airflow.write_workflow("second", {"name": "Measure"})
+    run(airflow, first, "--process", "pending")
+
+    run(airflow, second, "--process", "pending")
+    again = run(airflow, second, "--process", "pending")
+
+    assert airflow.measured("B/03") == [2]
+    assert "nothing to do" in again.stdout

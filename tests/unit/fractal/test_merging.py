@@ -12,6 +12,7 @@ from fractal_airflow.fractal.images import Image, Scalar
 from fractal_airflow.fractal.merging import (
     UnitResult,
     apply_output,
+    edited_in_place,
     input_statuses,
     merge_outputs,
     merge_step,
@@ -459,3 +460,27 @@ class TestStatuses:
     def test_of_a_step_without_units_all_are_done(self) -> None:
         assert input_statuses(["/a"], []) == {"/a": "done"}
         assert input_statuses([], [done(None)]) == {}
+
+
+class TestEditedInPlace:
+    """A unit that says nothing may have edited its image all the same."""
+
+    def test_an_image_whose_unit_returned_nothing_is_a_new_object_with_the_same_entry(self) -> None:
+        results = [
+            UnitResult(A.zarr_url, TaskOutput()),
+            UnitResult(B.zarr_url, TaskOutput([ImageUpdate(B.zarr_url)])),
+        ]
+
+        a, b = edited_in_place([A, B], results)
+
+        assert a == A
+        assert a is not A
+        assert b is B
+
+    def test_a_failed_unit_and_a_command_over_all_images_edit_none(self) -> None:
+        results = [UnitResult(A.zarr_url, None, failed=True), UnitResult(None, TaskOutput())]
+
+        a, b = edited_in_place([A, B], results)
+
+        assert a is A
+        assert b is B

@@ -9,9 +9,11 @@ import pytest
 from airflow.sdk import Context, Param
 from airflow.sdk.definitions.param import ParamsDict
 
+from fractal_airflow.exceptions import WorkflowError
 from fractal_airflow.operators.arguments import (
     UNCHANGED,
     UNSET_BY_NULL,
+    check_chosen,
     effective_arguments,
     is_same,
     recorded_arguments,
@@ -154,3 +156,20 @@ class TestWhatIsRecorded:
         run["dag"].params.get_param(KEY).schema["format"] = "password"
 
         assert recorded_arguments({"threshold": "s3cret"}, {}, FORM, run) == {"threshold": "***"}
+
+
+class TestUnknownArguments:
+    """Airflow hands on whatever a run is started with."""
+
+    def test_a_field_that_there_is_not_is_refused_by_name(self) -> None:
+        run = context(5, 5)
+        run["dag_run"] = cast(Any, SimpleNamespace(conf={KEY: 5, "0_measure.args_parallel.treshold": 5}))
+
+        with pytest.raises(WorkflowError, match=r"'0_measure\.args_parallel\.treshold'"):
+            check_chosen(run)
+
+    def test_what_else_a_run_is_given_is_left_alone(self) -> None:
+        run = context(5, 5)
+        run["dag_run"] = cast(Any, SimpleNamespace(conf={KEY: 5, "raw_plate": "/raw", "a.b.c": 1}))
+
+        check_chosen(run)
