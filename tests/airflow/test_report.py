@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from fractal_airflow.fractal.images import Image
-from tests.services.airflow import FAKE_TASKS, AirflowHome, RunResult
+from tests.services.airflow import AirflowHome, RunResult
 from tests.services.crate_validator import crate_issues
 from tests.services.daemons import Daemon
 from tests.services.ports import free_port
@@ -113,12 +113,11 @@ def test_the_workflow_as_it_ran_gives_the_same_images_again(airflow: AirflowHome
     assert first.state == "success", first.log
     crate = provenance(first_dir)
 
-    workflow = str(crate / "workflow.json")
-    package = f"{FAKE_TASKS}:{sys.executable}"
-    options = ("--dataset", "second", "--zarr-dir", str(second_dir), "--package", package)
-    airflow.cli("fractal", "run", "--workflow", workflow, *options)
+    airflow.write_fractal_dag("again", dataset="second", zarr_dir=str(second_dir))
+    workflow = shutil.copy(crate / "workflow.json", airflow.dags / "again.json")
+    assert airflow.test_dag("again").state == "success"
 
-    assert [task["task"]["name"] for task in json.loads(Path(workflow).read_text())["task_list"]] == [
+    assert [task["task"]["name"] for task in json.loads(workflow.read_text())["task_list"]] == [
         "Make Plate",
         "Project",
     ]

@@ -18,10 +18,10 @@ from tests.services.scheduler import RunningAirflow, running_airflow, scheduler_
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[RunningAirflow]:
     """An Airflow with scheduler, DAG processor and API server."""
     need("chromium", install="chromium")
-    home = make_home(tmp_path_factory.mktemp("browser") / "home", **scheduler_settings())
+    home = make_home(tmp_path_factory.mktemp("browser") / "home", migrated_database, **scheduler_settings())
     with running_airflow(home) as running:
         yield running
 

@@ -22,12 +22,6 @@ from tests.services.airflow import AirflowHome, make_home
 DAY = 86400
 
 
-@pytest.fixture(scope="module")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A metadata database with Airflow's tables, to be copied."""
-    return make_home(tmp_path_factory.mktemp("migrated") / "home").home / "airflow.db"
-
-
 @pytest.fixture
 def ran(tmp_path: Path, migrated_database: Path) -> AirflowHome:
     """An Airflow in which a run has just ended; its folder looks as if that were 40 days ago."""

@@ -33,10 +33,14 @@ DAY = 86400
 
 @pytest.fixture(scope="module")
 def airflow(
-    cluster: SlurmCluster, login_node: LoginNode, tmp_path_factory: pytest.TempPathFactory
+    cluster: SlurmCluster,
+    login_node: LoginNode,
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated_database: Path,
 ) -> AirflowHome:
     """An Airflow that knows the cluster as the resource ``hpc``."""
-    return make_home(tmp_path_factory.mktemp("airflow") / "home", **connections(cluster, login_node))
+    folder = tmp_path_factory.mktemp("airflow") / "home"
+    return make_home(folder, migrated_database, **connections(cluster, login_node))
 
 
 @pytest.fixture(autouse=True)
@@ -225,10 +229,12 @@ def test_old_runs_on_the_cluster_are_removed_but_none_with_a_job(
 
 
 @pytest.fixture
-def home(cluster: SlurmCluster, login_node: LoginNode, tmp_path: Path) -> AirflowHome:
+def home(
+    cluster: SlurmCluster, login_node: LoginNode, tmp_path: Path, migrated_database: Path
+) -> AirflowHome:
     """An Airflow with two images that jobs can write, whose connections are in its database alone."""
     data = open_to(cluster.shared / "data" / tmp_path.name, cluster.user)
-    home = make_home(tmp_path / "home")
+    home = make_home(tmp_path / "home", migrated_database)
     home = AirflowHome(home.home, home.settings, str(data), fake_tasks(cluster), PYTHON)
     known = {name: json.loads(text) for name, text in connections(cluster, login_node).items()}
     file = tmp_path / "connections.json"
