@@ -81,9 +81,8 @@ class RunHistory(ConnectedStore):
     def announce(self, name: str) -> Merged | None:
         """Take up all that was merged since the last announcement, for an event; None: nothing was written."""
         with self._reading() as connection:
-            told = writes.unannounced(connection, datasets.require(connection, name))
-        if told is None:  # mostly; no other writer is waited for
-            return None
+            if not writes.anything_unannounced(connection, datasets.require(connection, name)):
+                return None  # mostly, and no other writer is waited for
         with self._writing() as connection:
             head = datasets.require(connection, name, lock=True)
             told = writes.unannounced(connection, head)

@@ -17,7 +17,8 @@ from fractal_airflow.dataset.steps import same_step_run, step_run_ids
 from fractal_airflow.dataset.versions import Head
 from fractal_airflow.fractal.images import Image
 
-_SMALL = 1000
+SMALL = 1000
+"""A step run that wrote no more images is read whole."""
 _ROWS_A_LOOK_UP = 4
 """So many rows of a step run are read one after the other in the time in which one is looked up."""
 
@@ -70,7 +71,7 @@ def record_writes(
 
 def looked_up(written: int, wanted: int) -> bool:
     """Whether to look up the wanted images one by one in a step run that wrote so many, not to read them all."""
-    return written > max(_SMALL, _ROWS_A_LOOK_UP * wanted)
+    return written > max(SMALL, _ROWS_A_LOOK_UP * wanted)
 
 
 def read_writes(connection: sa.Connection, head: Head, step: StepRun) -> list[ImageWrite]:
@@ -105,18 +106,33 @@ def _made_or_edited(
     return {url for (url,) in fetch_plain(connection, query)}
 
 
+def anything_unannounced(connection: sa.Connection, head: Head) -> bool:
+    """Whether anything was written since the last announcement."""
+    return bool(connection.scalar(sa.select(sa.exists().where(_since_announced(connection, head)))))
+
+
 def unannounced(connection: sa.Connection, head: Head) -> Merged | None:
     """What was written since the last announcement, as one merge would tell; None: nothing was."""
-    runs = step_run_ids(connection, head, step_run.c.merge > head.announced)
-    of_these = among(connection, image_write.c.step_run_id, runs)
-    query = sa.select(image_write.c.zarr_url, image_write.c.kind).where(of_these)
-    query = query.where(image_write.c.merge > head.announced).order_by(image_write.c.merge)
-    kinds: dict[str, str] = dict(fetch_plain(connection, query))  # of an image's, the newest
-    if not kinds:
+    kinds = get_args(WriteKind)
+    # One number a row, which grows from write to write of an image.
+    numbers = [(image_write.c.kind == kind, number) for number, kind in enumerate(kinds)]
+    order = image_write.c.merge * len(kinds) + sa.case(*numbers)
+    newest: dict[str, int] = {}
+    query = sa.select(image_write.c.zarr_url, order).where(_since_announced(connection, head))
+    for url, number in fetch_plain(connection, query):
+        if number > newest.get(url, 0):
+            newest[url] = number
+    if not newest:
         return None
     made, edited, removed = (
-        sorted(url for url, its_kind in kinds.items() if its_kind == kind) for kind in get_args(WriteKind)
+        sorted(url for url, code in newest.items() if code % len(kinds) == number)
+        for number in range(len(kinds))
     )
-    return Merged(
-        head.version, made, edited, removed, head.merges, head.announced, written=len(made) + len(edited)
-    )
+    written = len(made) + len(edited)
+    return Merged(head.version, made, edited, removed, head.merges, head.announced, written)
+
+
+def _since_announced(connection: sa.Connection, head: Head) -> sa.ColumnElement[bool]:
+    runs = step_run_ids(connection, head, step_run.c.merge > head.announced, step_run.c.written > 0)
+    of_these = among(connection, image_write.c.step_run_id, runs)
+    return sa.and_(of_these, image_write.c.merge > head.announced)
