@@ -25,7 +25,13 @@ STRANGE = "plate 'x' \"y\" é"
 def airflow(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[RunningAirflow]:
     """An Airflow that watches a folder, in which a plate has been for long."""
     folder = tmp_path_factory.mktemp("plates")
-    settings = {**scheduler_settings(), "FRACTAL_DEMO_DIR": str(folder)}
+    settings = {
+        **scheduler_settings(),
+        "FRACTAL_DEMO_DIR": str(folder),
+        # That one was killed is seen soon.
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    }
     home = make_home(folder / "home", migrated_database, **settings)
     make_plate(folder, "old", time=LONG_AGO)
     text = EXAMPLE.read_text(encoding="utf-8")
