@@ -38,6 +38,8 @@ def discard_changed(
         # Where it is not known which of its inputs an image was made of, it may have been any.
         _discard(connection, known if count == len(inputs) else mine)
     old_runs = step_run_ids(connection, head, step_run.c.merge == 0)
+    if not old_runs:
+        return
     old = among(connection, image_status.c.step_run_id, old_runs)
     any_of_them = among_texts(connection, image_status.c.zarr_url, {*origins, *origins.values()})
     _discard(connection, old, any_of_them)  # what those wrote is not known
