@@ -183,8 +183,8 @@ def _what_to_do(run: RunFacts) -> Iterator[str]:
         )
     if any(step.error for step in run.failed_steps):
         yield (
-            f"Where a step failed as a whole, mend what its error names. Then clear its task {code('select')}, with all "
-            "that comes after it, or run the DAG again."
+            f"Where a step failed as a whole, mend what its error names. Then clear its task {code('select')}, with "
+            "all that comes after it, or run the DAG again."
         )
 
 
