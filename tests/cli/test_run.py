@@ -260,7 +260,9 @@ def test_converters_run_anywhere_and_an_empty_parallelization_list_is_an_empty_o
     assert told["steps"][3]["units"] == [{"zarr_urls": [airflow.url("B/04")], "status": "done"}]
 
 
-def test_a_run_may_choose_other_arguments_and_go_on_without_the_images_that_fail(airflow: AirflowHome) -> None:
+def test_a_run_may_choose_other_arguments_and_go_on_without_the_images_that_fail(
+    airflow: AirflowHome,
+) -> None:
     airflow.add_images("B/03", "B/04")
     mended = airflow.home / "mended"
     failing = {"fail_for": ["B/04/0"], "fail_until": str(mended)}
