@@ -93,9 +93,8 @@ class MergeOutputsOperator(FractalOperator):
         ends = self._unit_ends(context, input_urls)
         error = failure(self.step.name, [(end.zarr_url or "", end.outcome) for end in ends])
         goes_on = error is None or run["on_failure"] == "continue"
-        version = self._merge(
-            context, state, input_urls, ends, announced=goes_on and DATASETS in self.outlets
-        )
+        announced = goes_on and DATASETS in self.outlets and not all(end.failed for end in ends)
+        version = self._merge(context, state, input_urls, ends, announced=announced)
         write_report(context, self.step, ends, error, merged=True)
         if error and not goes_on:
             raise error
@@ -226,8 +225,11 @@ class MergeOutputsOperator(FractalOperator):
             "Dataset %r is at version %d: %d images added, %d updated, %d removed",
             *(name, merged.version, len(merged.added), len(merged.updated), len(merged.removed)),
         )
-        if announced and (merged.written or merged.removed):
-            announce(context, name, merged, self.step.name, self.step_number)
+        if announced:
+            # A merge that an earlier try has done already changes nothing, and was perhaps never told.
+            told = merged if merged.written or merged.removed else get_dataset_store().announce(name)
+            if told:
+                announce(context, name, told, self.step.name, self.step_number)
 
     def _announce_the_others(self, context: Context, name: str) -> None:
         """Announce what the steps before have changed, where this one would have and has nothing to do."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException, DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from fractal_airflow.exceptions import FractalAirflowError, WorkflowError
 from fractal_airflow.fractal import (
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
     from fractal_airflow.dataset import DatasetStore, StepCall, StepRun
     from fractal_airflow.operators.inputs import EventRanges, StepInputs
+
+
+log = logging.getLogger(__name__)
 
 
 class _Selection(NamedTuple):
@@ -300,5 +304,6 @@ def _events(context: Context, run: RunState) -> EventRanges:
 def _run_state_of(context: Context, dag_id: str, run_id: str) -> str:
     try:
         return str(context["ti"].get_dagrun_state(dag_id, run_id))
-    except AirflowRuntimeError:
+    except Exception as error:  # Airflow has several for a run that it does not know
+        log.debug("Run %s of %s is taken to be running: %s", run_id, dag_id, error)
         return "running"  # for all that is known here: it may be of another Airflow with the same store
