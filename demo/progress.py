@@ -53,9 +53,11 @@ def step_groups(tasks: Iterable[Task]) -> list[str]:
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for task in tasks:
         group = _group(task["task_id"])
+        if not group:
+            continue  # the report, which is in none
         sorter.add(group)
         for downstream in map(_group, task["downstream_task_ids"]):
-            if downstream != group:
+            if downstream not in ("", group):
                 sorter.add(downstream, group)
     return list(sorter.static_order())
 
@@ -64,7 +66,8 @@ def step_progress(groups: Iterable[str], instances: Iterable[Task]) -> list[Step
     """Sort task instances by step."""
     by_group: dict[str, list[Task]] = {group: [] for group in groups}
     for instance in instances:
-        by_group[_group(instance["task_id"])].append(instance)
+        if _group(instance["task_id"]) in by_group:
+            by_group[_group(instance["task_id"])].append(instance)
     return [StepProgress(group, members) for group, members in by_group.items()]
 
 

@@ -43,6 +43,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.error: str | None = None
+        self._stopped = False
 
     def callbacks(self) -> dict[str, Callable[[Context], None]]:
         """Return the callbacks, to be used as a DAG's ``default_args``."""
@@ -81,6 +82,7 @@ class Progress:
         task: Any = context["task"]
         error: Any = context["exception"]
         if isinstance(error, Stopped):
+            self._stopped = True
             task.on_kill()  # a job on a cluster does not end with this process
         knows_all = isinstance(task, (MergeOutputsOperator, ReportOperator))
         if not isinstance(error, _TOLD_IN_A_LINE):
@@ -88,7 +90,7 @@ class Progress:
         # What befell units is told best by the merge, which knows all of the step's, or by the report.
         if self.error is None and (knows_all or not isinstance(error, _OF_UNITS)):
             self.error = _text(error)
-        if isinstance(error, Stopped):
+        if self._stopped and knows_all:  # what had succeeded is merged
             raise NothingLeft
 
 
