@@ -41,8 +41,11 @@ def test_what_a_run_changes_is_its_own_and_what_it_leaves_is_the_workflows(airfl
     changed = airflow.test_dag("plate", {f"{KEY}.threshold": 7, f"{KEY}.sigma": None})
     unchanged = airflow.test_dag("plate", {f"{KEY}.threshold": 3, f"{KEY}.sigma": 2, f"{KEY}.note": None})
     airflow.write_fractal_dag("plate", {"name": "Measure", "args_parallel": own}, arguments_form=False)
-    without = airflow.test_dag("plate", {f"{KEY}.threshold": 7})
+    without = airflow.test_dag("plate")
+    refused = airflow.test_dag("plate", {f"{KEY}.threshold": 7})
 
+    assert refused.state == "failed"
+    assert f"'{KEY}.threshold', and there is no such argument in its form" in refused.log
     assert [run.state for run in (changed, unchanged, without)] == ["success"] * 3, without.log
     assert arguments(airflow, changed) == {"threshold": 7, "sigma": None}
     assert json.dumps(arguments(airflow, unchanged)) == json.dumps(own)
