@@ -93,8 +93,12 @@ class MergeOutputsOperator(FractalOperator):
         ends = self._unit_ends(context, input_urls)
         error = failure(self.step.name, [(end.zarr_url or "", end.outcome) for end in ends])
         goes_on = error is None or run["on_failure"] == "continue"
-        announced = goes_on and DATASETS in self.outlets and not all(end.failed for end in ends)
+        # An init that found no units to compute has succeeded, too.
+        some_done = error is None or any(not end.failed for end in ends)
+        announced = goes_on and some_done and DATASETS in self.outlets
         version = self._merge(context, state, input_urls, ends, announced=announced)
+        if goes_on and not announced:
+            self._announce_the_others(context, run["dataset"])
         write_report(context, self.step, ends, error, merged=True)
         if error and not goes_on:
             raise error
@@ -227,16 +231,18 @@ class MergeOutputsOperator(FractalOperator):
         )
         if announced:
             # A merge that an earlier try has done already changes nothing, and was perhaps never told.
-            told = merged if merged.written or merged.removed else get_dataset_store().announce(name)
-            if told:
-                announce(context, name, told, self.step.name, self.step_number)
+            self._emit(context, name, merged if merged.written or merged.removed else None)
 
     def _announce_the_others(self, context: Context, name: str) -> None:
-        """Announce what the steps before have changed, where this one would have and has nothing to do."""
+        """Announce what the steps before have changed, where this one would have and has done nothing."""
         if self.ends_workflow and DATASETS in self.outlets:
-            merged = get_dataset_store().announce(name)
-            if merged:
-                announce(context, name, merged, self.step.name, self.step_number)
+            self._emit(context, name)
+
+    def _emit(self, context: Context, name: str, merged: Merged | None = None) -> None:
+        """Emit the dataset's event: of a merge, or else of all that was not told yet, if there is any."""
+        told = merged or get_dataset_store().announce(name)
+        if told:
+            announce(context, name, told, self.step.name, self.step_number)
 
     @staticmethod
     def _pull(context: Context, task_id: str, key: str = "return_value") -> Any:
